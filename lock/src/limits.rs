@@ -1,0 +1,39 @@
+//! Every bound of the rules, in one place. Each holds for the whole cluster, because each is
+//! checked by `apply`.
+
+/// Bytes in an identity id.
+pub const IDENTITY_BYTES_MAX: usize = 64;
+/// Bytes in a key.
+pub const KEY_BYTES_MAX: usize = 512;
+/// Bytes in a holder's uuid or an idempotency key.
+pub const HOLDER_BYTES_MAX: usize = 128;
+/// The longest lease, and the most that may be left after an extend: 24 h.
+pub const LEASE_MS_MAX: u64 = 86_400_000;
+/// The longest waiting window: 10 min.
+pub const WINDOW_MS_MAX: u64 = 600_000;
+/// Retries of one acquire.
+pub const RETRY_ATTEMPTS_MAX: u32 = 1000;
+/// How long a detached waiter keeps its place.
+pub const DETACHED_MS: u64 = 3_000;
+/// How long an idempotency key is kept after its answer.
+pub const IDEMPOTENCY_MS: u64 = 60_000;
+/// Idempotency keys kept in all.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 1_048_576;
+/// Operations of one node that may be open: above its `answered_below`.
+pub const OPEN_OPERATIONS_MAX: u64 = 65_536;
+/// Waiters in line for one resource.
+pub const WAITERS_PER_RESOURCE_MAX: usize = 10_000;
+/// Waiters of one identity.
+pub const WAITERS_PER_IDENTITY_MAX: usize = 131_072;
+/// Locks held by one identity.
+pub const LOCKS_PER_IDENTITY_MAX: usize = 2_097_152;
+/// Locks held in all: what a node's memory is sized for.
+pub const LOCKS_MAX: usize = 4_194_304;
+/// HTTP requests attached to one wait.
+pub const ATTACHMENTS_PER_WAITER_MAX: usize = 16;
+/// API keys, deleted ones included.
+pub const API_KEYS_MAX: usize = 65_536;
+/// Members ever seen: ids are never used again.
+pub const MEMBERS_MAX: usize = 1_024;
+/// Fencing tokens stay below this, so that every JSON reader holds them exactly.
+pub const FENCING_TOKEN_MAX: u64 = (1 << 53) - 1;

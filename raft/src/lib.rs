@@ -1,0 +1,5 @@
+//! One node of the cluster: consensus, cluster time, peers, forwarding.
+//!
+//! Absent by design: HTTP and JSON.
+
+pub mod api;

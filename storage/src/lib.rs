@@ -1,0 +1,8 @@
+//! What a node keeps: the log, the lease table, snapshots; openraft's storage traits over them.
+//!
+//! Absent by design: HTTP and the network.
+
+pub mod codec;
+pub mod disk;
+pub mod runner;
+pub mod types;

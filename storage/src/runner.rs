@@ -1,0 +1,126 @@
+//! How steps that may block are run. Nothing that a simulation reaches starts a thread of its own:
+//! production runs these steps on threads, a simulator as tasks of its one thread.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Rings for a step that has work. A ring before the wait is not lost.
+#[derive(Default)]
+pub struct Bell {
+    rung: Mutex<bool>,
+    thread: Condvar,
+    task: Notify,
+}
+
+impl Bell {
+    /// There is work.
+    pub fn ring(&self) {
+        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*rung {
+            *rung = true;
+            self.thread.notify_one();
+            self.task.notify_one();
+        }
+    }
+
+    /// Blocks the thread until rung.
+    pub fn wait(&self) {
+        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*rung {
+            rung = self
+                .thread
+                .wait(rung)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        *rung = false;
+    }
+
+    /// Waits, as a task, until rung.
+    pub async fn rung(&self) {
+        loop {
+            let notified = self.task.notified();
+            if std::mem::take(&mut *self.rung.lock().unwrap_or_else(PoisonError::into_inner)) {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+/// Whether a step is to be called again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// At the next ring.
+    Continue,
+    /// Never.
+    Stop,
+}
+
+/// Runs steps.
+pub trait Runner: Send + Sync + 'static {
+    /// Calls `step` once after each ring of `bell` until it says stop. A step does all the work
+    /// there is.
+    fn drive(&self, name: &'static str, bell: Arc<Bell>, step: Box<dyn FnMut() -> Flow + Send>);
+    /// Runs one job that may block.
+    fn once(&self, name: &'static str, job: Box<dyn FnOnce() + Send>);
+}
+
+/// Each step on a thread of its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Threads;
+
+impl Runner for Threads {
+    fn drive(
+        &self,
+        name: &'static str,
+        bell: Arc<Bell>,
+        mut step: Box<dyn FnMut() -> Flow + Send>,
+    ) {
+        self.once(
+            name,
+            Box::new(move || {
+                loop {
+                    bell.wait();
+                    if step() == Flow::Stop {
+                        return;
+                    }
+                }
+            }),
+        );
+    }
+
+    fn once(&self, name: &'static str, job: Box<dyn FnOnce() + Send>) {
+        // Out of threads is out of the means to keep any promise: there is nothing to fall back to.
+        std::thread::Builder::new()
+            .name(name.into())
+            .spawn(job)
+            .expect("the system gives a thread");
+    }
+}
+
+/// Each step as a task of the current tokio runtime: for simulations on one thread.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tasks;
+
+impl Runner for Tasks {
+    fn drive(
+        &self,
+        _name: &'static str,
+        bell: Arc<Bell>,
+        mut step: Box<dyn FnMut() -> Flow + Send>,
+    ) {
+        tokio::spawn(async move {
+            loop {
+                bell.rung().await;
+                if step() == Flow::Stop {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn once(&self, _name: &'static str, job: Box<dyn FnOnce() + Send>) {
+        tokio::spawn(async move { job() });
+    }
+}
