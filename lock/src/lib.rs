@@ -1,10 +1,20 @@
 //! The rules of Evermind's locks: a pure, deterministic state machine.
 //!
-//! Absent by design, and proved absent in CI: I/O, clocks, async, randomness, openraft, sled.
+//! [`table::LockTable::apply`] takes one log entry and says what came of it; that is the only way
+//! in. Absent by design, and proved absent in CI: I/O, clocks, async, randomness, openraft, sled.
 //! The same log gives the same table on every node, whatever the node.
 
 pub mod command;
 pub mod limits;
 pub mod names;
 pub mod outcome;
+pub mod record;
+pub mod table;
 pub mod view;
+
+mod deadlines;
+mod grant;
+mod idempotency;
+mod queue;
+mod session;
+mod shards;

@@ -31,6 +31,8 @@ pub const LOCKS_PER_IDENTITY_MAX: usize = 2_097_152;
 pub const LOCKS_MAX: usize = 4_194_304;
 /// HTTP requests attached to one wait.
 pub const ATTACHMENTS_PER_WAITER_MAX: usize = 16;
+/// Idempotency keys that one wait settles. Keeps the record of a full queue below 16 MiB.
+pub const IDEMPOTENCY_KEYS_PER_WAITER_MAX: usize = 4;
 /// API keys, deleted ones included.
 pub const API_KEYS_MAX: usize = 65_536;
 /// Members ever seen: ids are never used again.

@@ -1,0 +1,165 @@
+//! Who waits for a resource, in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::OpId;
+use crate::names::{Holder, IdempotencyKey};
+
+/// One HTTP request that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attached {
+    pub(crate) operation: OpId,
+    /// Cluster time of the entry that first applied `operation`.
+    pub(crate) since_ms: u64,
+    pub(crate) idempotency: Option<IdempotencyKey>,
+}
+
+/// One uuid in line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Waiter {
+    pub(crate) holder: Holder,
+    /// Unique in the cluster, and rising: the order of the line.
+    pub(crate) place: u64,
+    /// Cluster time of first joining. What polling would have cost counts from here.
+    pub(crate) joined_ms: u64,
+    pub(crate) window_ms: u64,
+    pub(crate) retry_attempts: u32,
+    /// Of the newest request.
+    pub(crate) lease_ms: u64,
+    pub(crate) fifo: bool,
+    /// In the order of attaching: the last is the newest.
+    pub(crate) attached: Vec<Attached>,
+    /// When the place goes; set exactly while nothing is attached.
+    pub(crate) place_ends_ms: Option<u64>,
+    /// The idempotency records that this wait will settle, its detached requests' included.
+    pub(crate) records: Vec<IdempotencyKey>,
+}
+
+impl Waiter {
+    /// The wait ends once cluster time is at this.
+    pub(crate) fn ends_ms(&self) -> u64 {
+        self.joined_ms.saturating_add(self.window_ms)
+    }
+
+    pub(crate) fn is_attached(&self, operation: OpId) -> bool {
+        self.attached.iter().any(|a| a.operation == operation)
+    }
+
+    /// What polling would have cost until `now_ms`.
+    pub(crate) fn attempts(&self, now_ms: u64) -> u32 {
+        let retries = u64::from(self.retry_attempts);
+        let waited_ms = now_ms.saturating_sub(self.joined_ms).min(self.window_ms);
+        let polls = (waited_ms * retries).div_ceil(self.window_ms.max(1));
+        1 + u32::try_from(polls.min(retries)).expect("at most retry_attempts")
+    }
+
+    /// What polling would have cost in all.
+    pub(crate) fn attempts_max(&self) -> u32 {
+        1 + self.retry_attempts
+    }
+}
+
+/// The line for one resource. Cheap to clone: a shard is copied with all its queues, and one queue
+/// may be long.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Waiter>", into = "Vec<Waiter>")]
+pub(crate) struct Queue(Option<Arc<Line>>);
+
+/// Never empty inside a [`Queue`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Line {
+    waiters: BTreeMap<u64, Arc<Waiter>>,
+    /// Derived: the place of each uuid.
+    places: BTreeMap<Holder, u64>,
+    /// Derived: the places of those that can be granted.
+    attached: BTreeSet<u64>,
+}
+
+impl Line {
+    fn put(&mut self, waiter: Waiter) {
+        if waiter.attached.is_empty() {
+            self.attached.remove(&waiter.place);
+        } else {
+            self.attached.insert(waiter.place);
+        }
+        self.places.insert(waiter.holder.clone(), waiter.place);
+        self.waiters.insert(waiter.place, Arc::new(waiter));
+    }
+}
+
+impl From<Vec<Waiter>> for Queue {
+    fn from(waiters: Vec<Waiter>) -> Self {
+        let mut queue = Queue::default();
+        for waiter in waiters {
+            queue.join(waiter);
+        }
+        queue
+    }
+}
+
+impl From<Queue> for Vec<Waiter> {
+    fn from(queue: Queue) -> Self {
+        queue.iter().cloned().collect()
+    }
+}
+
+impl Queue {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |line| line.waiters.len())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Waiter> {
+        let line = self.0.iter();
+        line.flat_map(|line| line.waiters.values().map(AsRef::as_ref))
+    }
+
+    pub(crate) fn of(&self, holder: &Holder) -> Option<&Waiter> {
+        let line = self.0.as_ref()?;
+        line.waiters
+            .get(line.places.get(holder)?)
+            .map(AsRef::as_ref)
+    }
+
+    /// The place of the first that can be granted: the detached are passed over.
+    pub(crate) fn first_attached(&self) -> Option<u64> {
+        self.0.as_ref()?.attached.first().copied()
+    }
+
+    pub(crate) fn join(&mut self, waiter: Waiter) {
+        Arc::make_mut(self.0.get_or_insert_default()).put(waiter);
+    }
+
+    /// Changes the waiter at `place`. Its holder and its place must stay.
+    pub(crate) fn change(&mut self, place: u64, change: impl FnOnce(&mut Waiter)) {
+        let Some(line) = self.0.as_mut().map(Arc::make_mut) else {
+            return;
+        };
+        let Some(waiter) = line.waiters.get_mut(&place).map(Arc::make_mut) else {
+            return;
+        };
+        change(waiter);
+        if waiter.attached.is_empty() {
+            line.attached.remove(&place);
+        } else {
+            line.attached.insert(place);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, place: u64) -> Option<Waiter> {
+        let line = Arc::make_mut(self.0.as_mut()?);
+        let waiter = line.waiters.remove(&place)?;
+        line.places.remove(&waiter.holder);
+        line.attached.remove(&place);
+        if line.waiters.is_empty() {
+            self.0 = None;
+        }
+        Some(Arc::unwrap_or_clone(waiter))
+    }
+}

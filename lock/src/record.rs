@@ -1,0 +1,97 @@
+//! The table in pieces: what a checkpoint writes and a snapshot sends.
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::{KeyHash, KeyId, Member, NodeId};
+use crate::grant::Grants;
+pub use crate::idempotency::{Endpoint, IdempotencyId, IdempotencyRecord};
+use crate::names::{IdentityId, Resource};
+use crate::queue::Queue;
+pub use crate::session::Session;
+
+/// Names one record. Ordered, so that a checkpoint's batch has one order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RecordKey {
+    /// Cluster time, counters, what was settled about the cluster.
+    Meta,
+    /// A resource: its grants and its queue.
+    Lock(Resource),
+    /// A node's open operations.
+    Session(NodeId),
+    /// A named operation.
+    Idempotency(IdempotencyId),
+    /// An API key.
+    ApiKey(KeyHash),
+    /// A member.
+    Member(NodeId),
+}
+
+/// One record. Each encodes to less than 16 MiB.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// For [`RecordKey::Meta`].
+    Meta(Meta),
+    /// For [`RecordKey::Lock`].
+    Lock(Lock),
+    /// For [`RecordKey::Session`].
+    Session(Session),
+    /// For [`RecordKey::Idempotency`].
+    Idempotency(IdempotencyRecord),
+    /// For [`RecordKey::ApiKey`].
+    ApiKey(ApiKey),
+    /// For [`RecordKey::Member`].
+    Member(Member),
+}
+
+/// What belongs to the table as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Cluster time, in ms. Never goes back.
+    pub(crate) now_ms: u64,
+    /// The newest wall clock seen, in ms since 1970.
+    pub(crate) wall_ms: u64,
+    /// The next grant's.
+    pub(crate) next_token: u64,
+    /// The next waiter's.
+    pub(crate) next_place: u64,
+    /// The next idempotency record's.
+    pub(crate) next_record: u64,
+    /// The next API key's.
+    pub(crate) next_key: u64,
+    /// Settled once.
+    pub(crate) global_prefix: Option<String>,
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        Self {
+            now_ms: 0,
+            wall_ms: 0,
+            next_token: 1,
+            next_place: 1,
+            next_record: 1,
+            next_key: 1,
+            global_prefix: None,
+        }
+    }
+}
+
+/// A resource: who holds it, and who waits. Never both empty inside a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    pub(crate) grants: Grants,
+    pub(crate) queue: Queue,
+}
+
+impl Lock {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.grants.is_empty() && self.queue.is_empty()
+    }
+}
+
+/// An API key, as it is replicated: never the secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKey {
+    pub(crate) id: KeyId,
+    pub(crate) identity: IdentityId,
+}

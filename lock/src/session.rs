@@ -1,0 +1,170 @@
+//! What came of the open operations of one boot of one node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::IdempotencyKey;
+use crate::outcome::{Decision, Outcome};
+
+/// Outcomes that are copied together when one of them changes under a frozen view.
+const CHUNK: u64 = 256;
+
+/// An operation that was applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Recorded {
+    /// What every duplicate is told.
+    pub(crate) decision: Decision,
+    /// Of an acquire that joined a line: how its wait stands.
+    pub(crate) wait: Option<WaitRecord>,
+}
+
+/// How the wait of one acquire stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum WaitRecord {
+    /// Attached, or detached and free to attach again.
+    Open {
+        /// Cluster time of the acquire's entry.
+        since_ms: u64,
+        /// Under which idempotency key it came.
+        idempotency: Option<IdempotencyKey>,
+    },
+    /// Its caller hung up: it never attaches again.
+    Abandoned,
+    /// Told to whoever missed the event.
+    Ended(Decision),
+}
+
+/// A node's open operations, and what came of each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "SessionRecord", into = "SessionRecord")]
+pub struct Session {
+    pub(crate) boot: u64,
+    /// Everything below was answered: forgotten, and never applied again. At least 1.
+    pub(crate) answered_below: u64,
+    /// In chunks of [`CHUNK`] sequences. No chunk is empty.
+    chunks: BTreeMap<u64, Arc<BTreeMap<u64, Recorded>>>,
+}
+
+/// As it is kept.
+#[derive(Serialize, Deserialize)]
+struct SessionRecord {
+    boot: u64,
+    answered_below: u64,
+    outcomes: Vec<(u64, Recorded)>,
+}
+
+impl From<SessionRecord> for Session {
+    fn from(record: SessionRecord) -> Self {
+        let mut session = Session::new(record.boot);
+        session.answered_below = record.answered_below;
+        for (sequence, recorded) in record.outcomes {
+            session.insert(sequence, recorded);
+        }
+        session
+    }
+}
+
+impl From<Session> for SessionRecord {
+    fn from(session: Session) -> Self {
+        let outcomes = session.iter().map(|(s, r)| (s, r.clone())).collect();
+        Self {
+            boot: session.boot,
+            answered_below: session.answered_below,
+            outcomes,
+        }
+    }
+}
+
+impl Session {
+    pub(crate) fn new(boot: u64) -> Self {
+        Self {
+            boot,
+            answered_below: 1,
+            chunks: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Recorded)> {
+        let chunks = self.chunks.values();
+        chunks.flat_map(|chunk| chunk.iter().map(|(sequence, r)| (*sequence, r)))
+    }
+
+    pub(crate) fn get(&self, sequence: u64) -> Option<&Recorded> {
+        self.chunks.get(&(sequence / CHUNK))?.get(&sequence)
+    }
+
+    pub(crate) fn get_mut(&mut self, sequence: u64) -> Option<&mut Recorded> {
+        let chunk = self.chunks.get_mut(&(sequence / CHUNK))?;
+        Arc::make_mut(chunk).get_mut(&sequence)
+    }
+
+    pub(crate) fn insert(&mut self, sequence: u64, recorded: Recorded) {
+        let chunk = self.chunks.entry(sequence / CHUNK).or_default();
+        Arc::make_mut(chunk).insert(sequence, recorded);
+    }
+
+    /// Raises `answered_below`, if it is higher, and forgets what is below.
+    pub(crate) fn answered(&mut self, below: u64) {
+        if below <= self.answered_below {
+            return;
+        }
+        self.answered_below = below;
+        let first_kept = below / CHUNK;
+        while let Some(chunk) = self.chunks.first_entry() {
+            if *chunk.key() >= first_kept {
+                break;
+            }
+            chunk.remove();
+        }
+        let Some(chunk) = self.chunks.get_mut(&first_kept) else {
+            return;
+        };
+        let chunk = Arc::make_mut(chunk);
+        while chunk.first_key_value().is_some_and(|(s, _)| *s < below) {
+            chunk.pop_first();
+        }
+        if chunk.is_empty() {
+            self.chunks.remove(&first_kept);
+        }
+    }
+
+    /// Keeps how the wait of an operation ended, if it still stands open.
+    pub(crate) fn end_wait(&mut self, sequence: u64, log_index: u64, outcome: Outcome) {
+        let Some(recorded) = self.get(sequence) else {
+            return;
+        };
+        if matches!(recorded.wait, Some(WaitRecord::Open { .. })) {
+            let ended = WaitRecord::Ended(Decision { log_index, outcome });
+            if let Some(recorded) = self.get_mut(sequence) {
+                recorded.wait = Some(ended);
+            }
+        }
+    }
+}
+
+impl Recorded {
+    /// An operation that was decided at once.
+    pub(crate) fn decided(decision: Decision) -> Self {
+        Self {
+            decision,
+            wait: None,
+        }
+    }
+
+    /// An acquire that joined a line at `since_ms`.
+    pub(crate) fn waiting(
+        decision: Decision,
+        since_ms: u64,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Self {
+        Self {
+            decision,
+            wait: Some(WaitRecord::Open {
+                since_ms,
+                idempotency,
+            }),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Every lock of the cluster, and the one way to change them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::command::{Action, Command, KeyHash, KeyId, Member, NodeId, OpId, Operation, Stamp};
+use crate::deadlines::{Deadlines, Due};
+use crate::idempotency::{IdempotencyId, IdempotencyRecord};
+use crate::names::{IdentityId, Resource};
+use crate::outcome::{Decision, Event, HeldReason, Outcome, Refusal};
+use crate::record::{ApiKey, Lock, Meta, RecordKey, Session};
+use crate::session::Recorded;
+use crate::shards::Shards;
+
+mod acquire;
+mod cluster;
+mod hold;
+mod invariants;
+mod named;
+mod persist;
+mod query;
+mod sessions;
+mod wait;
+
+pub use persist::{Frozen, RestoreError};
+pub use query::AttachmentState;
+
+/// Where an entry stands in the log, and when it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryContext {
+    /// Its log index.
+    pub log_index: u64,
+    /// Its term.
+    pub term: u64,
+    /// The leader's stamp. Blank and membership entries have none.
+    pub stamp: Option<Stamp>,
+}
+
+/// The lock table: pure, deterministic, the same on every node that applied the same log.
+///
+/// Invariants, all checked by `check_invariants`:
+/// - at most one grant a resource, each with a token of its own below the next one;
+/// - no waiter that could be granted while its resource is free;
+/// - every lease, wait, detached place and decided idempotency record has its deadline, and there
+///   are no other deadlines; none is due once an entry is applied;
+/// - an open idempotency record belongs to exactly one waiter, which lists it;
+/// - every bound of [`crate::limits`] holds.
+#[derive(Debug)]
+pub struct LockTable {
+    state: State,
+    index: Index,
+    /// Records that changed since they were last taken. Bounded by what is applied in between.
+    touched: BTreeSet<RecordKey>,
+}
+
+/// What is kept. A clone costs the number of shards, and shares everything with its original.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct State {
+    meta: Meta,
+    locks: Shards<Resource, Lock>,
+    idempotency: Shards<IdempotencyId, IdempotencyRecord>,
+    sessions: Arc<BTreeMap<NodeId, Arc<Session>>>,
+    api_keys: Shards<KeyHash, ApiKey>,
+    members: Arc<BTreeMap<NodeId, Member>>,
+}
+
+/// What follows from the state, so as not to search for it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Index {
+    deadlines: Deadlines,
+    /// The wait that each attached acquire is attached to: its resource and place.
+    attached: BTreeMap<OpId, (Resource, u64)>,
+    /// Identities that hold or wait for something.
+    counts: BTreeMap<IdentityId, Counts>,
+    /// Over all identities.
+    total: Counts,
+    identities: BTreeMap<KeyId, IdentityId>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Counts {
+    leases: usize,
+    waiters: usize,
+}
+
+/// The entry being applied.
+struct Entry<'a> {
+    log_index: u64,
+    events: &'a mut Vec<Event>,
+}
+
+/// Two tables are equal if what they keep is: the rest follows from it.
+impl PartialEq for LockTable {
+    fn eq(&self, other: &Self) -> bool {
+        self.state == other.state
+    }
+}
+
+impl Eq for LockTable {}
+
+impl Default for LockTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LockTable {
+    /// An empty table at cluster time 0.
+    pub fn new() -> Self {
+        Self {
+            state: State {
+                meta: Meta::default(),
+                locks: Shards::new(),
+                idempotency: Shards::new(),
+                sessions: Arc::default(),
+                api_keys: Shards::new(),
+                members: Arc::default(),
+            },
+            index: Index::default(),
+            touched: BTreeSet::from([RecordKey::Meta]),
+        }
+    }
+
+    /// Applies one entry: moves cluster time, ends what is due in the order of its deadlines, then
+    /// runs the command. What this did to waits is pushed onto `events` in the order it happened.
+    ///
+    /// # Panics
+    /// If the fencing tokens are used up (2^53), or an invariant is broken: going on would break
+    /// the promise that this table exists to keep.
+    pub fn apply(
+        &mut self,
+        at: EntryContext,
+        command: Command,
+        events: &mut Vec<Event>,
+    ) -> Decision {
+        let mut entry = Entry {
+            log_index: at.log_index,
+            events,
+        };
+        self.advance(at);
+        self.end_due(&mut entry);
+        let decision = self.run(&mut entry, command);
+        // The whole check reads the whole table, so only where that is nothing.
+        #[cfg(debug_assertions)]
+        if self.state.locks.len() < 64 && self.state.idempotency.len() < 64 {
+            self.check_invariants();
+        }
+        decision
+    }
+
+    /// Takes note of the time on an entry that carries no command of ours: a blank or membership
+    /// entry without a stamp changes nothing.
+    fn advance(&mut self, at: EntryContext) {
+        let Some(stamp) = at.stamp.filter(|stamp| stamp.term == at.term) else {
+            return;
+        };
+        let meta = &mut self.state.meta;
+        meta.now_ms = meta.now_ms.max(stamp.cluster_ms);
+        meta.wall_ms = meta.wall_ms.max(stamp.wall_ms);
+        self.touched.insert(RecordKey::Meta);
+    }
+
+    /// A grant made here starts its lease now, so nothing that it brings is due yet.
+    fn end_due(&mut self, entry: &mut Entry<'_>) {
+        while let Some(due) = self.index.deadlines.pop_due(self.now_ms()) {
+            match due {
+                Due::Lease(resource, token) => self.end_grant(entry, &resource, token),
+                Due::Wait(resource, place) => {
+                    self.refuse_wait(entry, &resource, place, HeldReason::WindowPassed);
+                }
+                Due::Place(resource, place) => self.drop_place(&resource, place),
+                Due::Idempotency(id) => self.forget(&id),
+            }
+        }
+    }
+
+    fn run(&mut self, entry: &mut Entry<'_>, command: Command) -> Decision {
+        let log_index = entry.log_index;
+        if let Some(operation) = command.operation
+            && let Some(decision) = self.admit(entry, operation)
+        {
+            return decision;
+        }
+        let idempotency = match &command.action {
+            Action::Acquire(acquire) => acquire.idempotency.as_ref().map(|named| named.key.clone()),
+            _ => None,
+        };
+        let outcome = self.act(entry, command.operation, command.action);
+        let decision = Decision { log_index, outcome };
+        if let Some(Operation { id, .. }) = command.operation {
+            let recorded = if decision.outcome == Outcome::Queued {
+                Recorded::waiting(decision.clone(), self.now_ms(), idempotency)
+            } else {
+                Recorded::decided(decision.clone())
+            };
+            self.record(id, recorded);
+        }
+        decision
+    }
+
+    fn act(
+        &mut self,
+        entry: &mut Entry<'_>,
+        operation: Option<Operation>,
+        action: Action,
+    ) -> Outcome {
+        let operation = operation.map(|operation| operation.id);
+        match (action, operation) {
+            (Action::Acquire(acquire), Some(op)) => self.acquire(entry, op, acquire),
+            (Action::Extend(extend), Some(_)) => self.extend(extend),
+            (Action::Release(release), Some(_)) => self.release(entry, release),
+            // Nobody waits for what has no name, and it could take effect twice.
+            (Action::Acquire(_) | Action::Extend(_) | Action::Release(_), None) => Outcome::Stale,
+            (Action::Abandon(attachment), _) => self.abandon(entry, &attachment),
+            (Action::Reattach(attachment), _) => self.reattach(entry, &attachment),
+            (Action::DetachNode { node, boot }, _) => self.detach_node(entry, node, boot),
+            (Action::Expire, _) => Outcome::Done,
+            (Action::Found { global_prefix }, _) => self.found(global_prefix),
+            (Action::RecordMember(member), _) => self.record_member(member),
+            (Action::AddApiKey { hash, identity }, _) => self.add_api_key(hash, identity),
+        }
+    }
+
+    /// Changes a resource's lock, made if it is not there; it goes if nothing is left in it.
+    fn change_lock<T>(&mut self, resource: &Resource, change: impl FnOnce(&mut Lock) -> T) -> T {
+        let lock = self.state.locks.get_or_insert_with(resource, Lock::default);
+        let changed = change(lock);
+        if lock.is_empty() {
+            self.state.locks.remove(resource);
+        }
+        self.touched.insert(RecordKey::Lock(resource.clone()));
+        changed
+    }
+
+    /// Changes what an identity is counted with, and the sum.
+    fn count(&mut self, identity: &IdentityId, change: impl Fn(&mut Counts)) {
+        change(&mut self.index.total);
+        let counts = self.index.counts.entry(identity.clone()).or_default();
+        change(counts);
+        if *counts == Counts::default() {
+            self.index.counts.remove(identity);
+        }
+    }
+
+    fn counts(&self, identity: &IdentityId) -> Counts {
+        let counts = self.index.counts.get(identity);
+        counts.copied().unwrap_or_default()
+    }
+}
+
+fn refused(refusal: Refusal) -> Outcome {
+    Outcome::Refused(refusal)
+}

@@ -1,0 +1,265 @@
+//! What a holder does with its lock, and how a grant begins and ends.
+
+use super::named::Recall;
+use super::{Entry, LockTable, refused};
+use crate::command::{Extend, OpId, Release};
+use crate::grant::{Grant, Newest};
+use crate::idempotency::{Answer, Endpoint, IdempotencyId};
+use crate::limits::{FENCING_TOKEN_MAX, LEASE_MS_MAX};
+use crate::names::{Holder, Resource};
+use crate::outcome::{Current, Event, Granted, HeldReason, Outcome, Refusal};
+use crate::queue::Waiter;
+use crate::record::RecordKey;
+
+impl LockTable {
+    pub(super) fn extend(&mut self, extend: Extend) -> Outcome {
+        let named = extend.idempotency.as_ref();
+        let (identity, named) = match self.recall(extend.caller, Endpoint::Extend, named) {
+            Err(refusal) => return refused(refusal),
+            Ok((_, Recall::Answered(answer))) => return self.replay(answer),
+            Ok((identity, Recall::New(named))) => (identity, Some(named)),
+            Ok((identity, _)) => (identity, None),
+        };
+        let resource = Resource {
+            identity,
+            key: extend.key,
+        };
+        match self.extend_anew(&resource, &extend.holder, extend.extend_by_ms) {
+            Ok((fencing_token, expires_in_ms)) => {
+                if let Some(named) = named {
+                    let answer = Answer::Extended {
+                        resource,
+                        fencing_token,
+                    };
+                    self.remember(named, answer);
+                }
+                Outcome::Extended {
+                    fencing_token,
+                    expires_in_ms,
+                }
+            }
+            Err(refusal) => {
+                if let Some(named) = named {
+                    self.remember_refusal(named, &refusal);
+                }
+                refused(refusal)
+            }
+        }
+    }
+
+    /// Token and what is left.
+    fn extend_anew(
+        &mut self,
+        resource: &Resource,
+        holder: &Holder,
+        by_ms: u64,
+    ) -> Result<(u64, u64), Refusal> {
+        let grant = self.held_by(resource, holder)?;
+        let (token, before_ms) = (grant.fencing_token, grant.expires_at_ms);
+        let expires_at_ms = before_ms.saturating_add(by_ms);
+        if expires_at_ms - self.now_ms() > LEASE_MS_MAX {
+            let left_ms = before_ms - self.now_ms();
+            return Err(Refusal::ExtendPastLimit { left_ms });
+        }
+        self.change_lock(resource, |lock| {
+            if let Some(grant) = lock.grants.of_mut(holder) {
+                grant.expires_at_ms = expires_at_ms;
+                // It goes on with the lock: a hang-up of its acquire means nothing any more.
+                grant.newest = None;
+            }
+        });
+        let leases = &mut self.index.deadlines.leases;
+        leases.remove(&(before_ms, token));
+        leases.insert((expires_at_ms, token), resource.clone());
+        Ok((token, expires_at_ms - self.now_ms()))
+    }
+
+    fn held_by(&self, resource: &Resource, holder: &Holder) -> Result<&Grant, Refusal> {
+        let lock = self.state.locks.get(resource);
+        let lock = lock.ok_or(Refusal::LockNotFound)?;
+        if let Some(grant) = lock.grants.of(holder) {
+            Ok(grant)
+        } else if lock.grants.is_empty() && lock.queue.of(holder).is_none() {
+            Err(Refusal::LockNotFound)
+        } else {
+            Err(Refusal::NotOwner)
+        }
+    }
+
+    pub(super) fn release(&mut self, entry: &mut Entry<'_>, release: Release) -> Outcome {
+        let named = release.idempotency.as_ref();
+        let (identity, named) = match self.recall(release.caller, Endpoint::Release, named) {
+            Err(refusal) => return refused(refusal),
+            Ok((_, Recall::Answered(answer))) => return self.replay(answer),
+            Ok((identity, Recall::New(named))) => (identity, Some(named)),
+            Ok((identity, _)) => (identity, None),
+        };
+        let resource = Resource {
+            identity,
+            key: release.key,
+        };
+        match self.release_anew(entry, &resource, &release.holder) {
+            Ok(()) => {
+                if let Some(named) = named {
+                    self.remember(named, Answer::Released);
+                }
+                Outcome::Released
+            }
+            Err(refusal) => {
+                if let Some(named) = named {
+                    self.remember_refusal(named, &refusal);
+                }
+                refused(refusal)
+            }
+        }
+    }
+
+    fn release_anew(
+        &mut self,
+        entry: &mut Entry<'_>,
+        resource: &Resource,
+        holder: &Holder,
+    ) -> Result<(), Refusal> {
+        match self.held_by(resource, holder) {
+            Ok(grant) => {
+                let token = grant.fencing_token;
+                self.end_grant(entry, resource, token);
+                Ok(())
+            }
+            Err(refusal) => {
+                let lock = self.state.locks.get(resource);
+                let waiter = lock.and_then(|lock| lock.queue.of(holder));
+                let place = waiter.ok_or(refusal)?.place;
+                let reason = HeldReason::ReleasedWhileWaiting;
+                self.refuse_wait(entry, resource, place, reason);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a grant, and hands the resource to the first in line that can be granted.
+    pub(super) fn end_grant(&mut self, entry: &mut Entry<'_>, resource: &Resource, token: u64) {
+        let ended = self.change_lock(resource, |lock| lock.grants.remove(token));
+        let Some(grant) = ended else {
+            return;
+        };
+        let leases = &mut self.index.deadlines.leases;
+        leases.remove(&(grant.expires_at_ms, token));
+        self.count(&resource.identity, |counts| counts.leases -= 1);
+        self.hand_over(entry, resource, None);
+    }
+
+    /// Grants a free resource to the first attached waiter. Returned is what `answering` got; all
+    /// others get an event.
+    pub(super) fn hand_over(
+        &mut self,
+        entry: &mut Entry<'_>,
+        resource: &Resource,
+        answering: Option<OpId>,
+    ) -> Option<Granted> {
+        let lock = self.state.locks.get(resource)?;
+        let place = lock.queue.first_attached()?;
+        let waiter = self.leave(resource, place)?;
+        self.grant(entry, resource, &waiter, answering)
+    }
+
+    /// Grants a free resource to a waiter that is in no line (any more).
+    pub(super) fn grant(
+        &mut self,
+        entry: &mut Entry<'_>,
+        resource: &Resource,
+        waiter: &Waiter,
+        answering: Option<OpId>,
+    ) -> Option<Granted> {
+        let now_ms = self.now_ms();
+        let fencing_token = self.next_token();
+        let newest = waiter.attached.last();
+        let grant = Grant {
+            holder: waiter.holder.clone(),
+            fencing_token,
+            expires_at_ms: now_ms.saturating_add(waiter.lease_ms),
+            newest: newest.and_then(|a| Newest::new(a.operation, a.idempotency.clone())),
+            fifo: waiter.fifo,
+        };
+        let at = (grant.expires_at_ms, fencing_token);
+        self.index.deadlines.leases.insert(at, resource.clone());
+        self.count(&resource.identity, |counts| counts.leases += 1);
+        self.change_lock(resource, |lock| lock.grants.add(grant));
+
+        let attempts = waiter.attempts(now_ms);
+        let mut answered = None;
+        for attached in &waiter.attached {
+            let granted = Granted {
+                holder: waiter.holder.clone(),
+                fencing_token,
+                expires_in_ms: waiter.lease_ms,
+                waited_ms: now_ms - attached.since_ms,
+                attempts,
+            };
+            if answering == Some(attached.operation) {
+                answered = Some(granted);
+            } else {
+                self.tell(entry, attached.operation, Outcome::Granted(granted));
+            }
+        }
+        let answer = Answer::Granted {
+            resource: resource.clone(),
+            holder: waiter.holder.clone(),
+            fencing_token,
+            attempts,
+        };
+        self.settle_all(resource, waiter, &answer);
+        answered
+    }
+
+    /// Tells the server of a waiting acquire how its wait ended, now and for as long as the
+    /// operation is open.
+    pub(super) fn tell(&mut self, entry: &mut Entry<'_>, operation: OpId, outcome: Outcome) {
+        let log_index = entry.log_index;
+        if self.recorded(operation).is_some() {
+            let ended = outcome.clone();
+            self.change_session(operation.node, |session| {
+                session.end_wait(operation.sequence, log_index, ended);
+            });
+        }
+        entry.events.push(Event::WaitEnded { operation, outcome });
+    }
+
+    /// Settles every named acquire of a wait that is over.
+    pub(super) fn settle_all(&mut self, resource: &Resource, waiter: &Waiter, answer: &Answer) {
+        for key in &waiter.records {
+            let id = IdempotencyId {
+                identity: resource.identity.clone(),
+                endpoint: Endpoint::Acquire,
+                key: key.clone(),
+            };
+            self.settle(id, answer.clone());
+        }
+    }
+
+    fn next_token(&mut self) -> u64 {
+        let token = self.state.meta.next_token;
+        assert!(token <= FENCING_TOKEN_MAX, "the fencing tokens are used up");
+        self.state.meta.next_token += 1;
+        self.touched.insert(RecordKey::Meta);
+        token
+    }
+
+    /// The refusal of whoever does not get a held resource.
+    pub(super) fn held(&self, resource: &Resource, reason: HeldReason, attempts: u32) -> Outcome {
+        let lock = self.state.locks.get(resource);
+        let current = lock.and_then(|lock| {
+            let grant = lock.grants.current()?;
+            Some(Current {
+                fencing_token: grant.fencing_token,
+                expires_in_ms: grant.expires_at_ms.saturating_sub(self.now_ms()),
+                waiting: lock.queue.len() as u64,
+            })
+        });
+        refused(Refusal::LockHeld {
+            reason,
+            attempts,
+            current,
+        })
+    }
+}

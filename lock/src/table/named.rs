@@ -1,0 +1,187 @@
+//! Operations with an idempotency key.
+
+use super::{LockTable, refused};
+use crate::command::{Idempotency, KeyId};
+use crate::idempotency::{Answer, Endpoint, IdempotencyId, IdempotencyRecord, IdempotencyState};
+use crate::limits::{IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_MS};
+use crate::names::{Holder, IdentityId, Resource};
+use crate::outcome::{Limit, Outcome, Refusal};
+use crate::record::RecordKey;
+
+/// What the table knows of an operation's name.
+pub(super) enum Recall {
+    /// It has none.
+    Unnamed,
+    /// Not seen before, and there is room for it.
+    New(Named),
+    /// An acquire that still waits: on what, and as whom.
+    Open(Resource, Holder),
+    /// Decided.
+    Answered(Answer),
+}
+
+/// A record to be made once the operation is decided.
+pub(super) struct Named {
+    id: IdempotencyId,
+    fingerprint: [u8; 16],
+}
+
+impl LockTable {
+    /// Whose operation this is, and what is known of its name.
+    pub(super) fn recall(
+        &self,
+        caller: KeyId,
+        endpoint: Endpoint,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<(IdentityId, Recall), Refusal> {
+        let identity = self.index.identities.get(&caller);
+        let identity = identity.ok_or(Refusal::Unauthorized)?.clone();
+        let Some(Idempotency { key, fingerprint }) = idempotency.cloned() else {
+            return Ok((identity, Recall::Unnamed));
+        };
+        let id = IdempotencyId {
+            identity: identity.clone(),
+            endpoint,
+            key,
+        };
+        let recall = match self.state.idempotency.get(&id) {
+            Some(record) if record.fingerprint != fingerprint => {
+                return Err(Refusal::IdempotencyMismatch);
+            }
+            Some(record) => match record.state.clone() {
+                IdempotencyState::Open { resource, holder } => Recall::Open(resource, holder),
+                IdempotencyState::Done { answer, .. } => Recall::Answered(answer),
+            },
+            None if self.state.idempotency.len() >= IDEMPOTENCY_KEYS_MAX => {
+                return Err(Refusal::LimitReached(Limit::IdempotencyKeys));
+            }
+            None => Recall::New(Named { id, fingerprint }),
+        };
+        Ok((identity, recall))
+    }
+
+    /// Keeps what a named acquire came to.
+    pub(super) fn remember_acquire(
+        &mut self,
+        named: Named,
+        resource: Resource,
+        holder: Holder,
+        outcome: &Outcome,
+    ) {
+        match outcome {
+            Outcome::Queued => {
+                self.keep(named, IdempotencyState::Open { resource, holder });
+            }
+            Outcome::Granted(granted) => {
+                let answer = Answer::Granted {
+                    resource,
+                    holder,
+                    fencing_token: granted.fencing_token,
+                    attempts: granted.attempts,
+                };
+                self.remember(named, answer);
+            }
+            Outcome::Refused(refusal) => self.remember_refusal(named, refusal),
+            _ => {}
+        }
+    }
+
+    /// Keeps a refusal, unless it says that nothing was tried.
+    pub(super) fn remember_refusal(&mut self, named: Named, refusal: &Refusal) {
+        if !matches!(
+            refusal,
+            Refusal::Unauthorized | Refusal::LimitReached(_) | Refusal::IdempotencyMismatch
+        ) {
+            self.remember(named, Answer::Refused(refusal.clone()));
+        }
+    }
+
+    /// Keeps an answer.
+    pub(super) fn remember(&mut self, named: Named, answer: Answer) {
+        let until_ms = self.now_ms().saturating_add(IDEMPOTENCY_MS);
+        self.keep(named, IdempotencyState::Done { answer, until_ms });
+    }
+
+    fn keep(&mut self, named: Named, state: IdempotencyState) {
+        let sequence = self.state.meta.next_record;
+        self.state.meta.next_record += 1;
+        self.touched.insert(RecordKey::Meta);
+        self.touched
+            .insert(RecordKey::Idempotency(named.id.clone()));
+        if let IdempotencyState::Done { until_ms, .. } = state {
+            let deadlines = &mut self.index.deadlines.idempotency;
+            deadlines.insert((until_ms, sequence), named.id.clone());
+        }
+        let record = IdempotencyRecord {
+            fingerprint: named.fingerprint,
+            sequence,
+            state,
+        };
+        self.state.idempotency.insert(named.id, record);
+    }
+
+    /// Gives an open record its answer.
+    pub(super) fn settle(&mut self, id: IdempotencyId, answer: Answer) {
+        let until_ms = self.now_ms().saturating_add(IDEMPOTENCY_MS);
+        let Some(record) = self.state.idempotency.get_mut(&id) else {
+            return;
+        };
+        record.state = IdempotencyState::Done { answer, until_ms };
+        let at = (until_ms, record.sequence);
+        self.touched.insert(RecordKey::Idempotency(id.clone()));
+        self.index.deadlines.idempotency.insert(at, id);
+    }
+
+    /// Drops a record.
+    pub(super) fn forget(&mut self, id: &IdempotencyId) {
+        let Some(record) = self.state.idempotency.remove(id) else {
+            return;
+        };
+        if let IdempotencyState::Done { until_ms, .. } = record.state {
+            let deadlines = &mut self.index.deadlines.idempotency;
+            deadlines.remove(&(until_ms, record.sequence));
+        }
+        self.touched.insert(RecordKey::Idempotency(id.clone()));
+    }
+
+    /// Drops the record of a grant that nobody was told of, so that a retry starts anew. The key may
+    /// stand for something later by now: then its record stays.
+    pub(super) fn forget_grant(&mut self, id: &IdempotencyId, token: u64) {
+        let record = self.state.idempotency.get(id);
+        if let Some(IdempotencyState::Done {
+            answer: Answer::Granted { fencing_token, .. },
+            ..
+        }) = record.map(|record| &record.state)
+            && *fencing_token == token
+        {
+            self.forget(id);
+        }
+    }
+
+    /// What is left of the lease with this token, if it lives.
+    pub(super) fn left_ms(&self, resource: &Resource, fencing_token: u64) -> Option<u64> {
+        let lock = self.state.locks.get(resource)?;
+        let grant = lock.grants.with_token(fencing_token)?;
+        Some(grant.expires_at_ms - self.now_ms())
+    }
+
+    /// What a named extend or release is told when it comes again.
+    pub(super) fn replay(&self, answer: Answer) -> Outcome {
+        match answer {
+            Answer::Extended {
+                resource,
+                fencing_token,
+            } => match self.left_ms(&resource, fencing_token) {
+                Some(expires_in_ms) => Outcome::Extended {
+                    fencing_token,
+                    expires_in_ms,
+                },
+                None => refused(Refusal::GrantEnded),
+            },
+            Answer::Released => Outcome::Released,
+            Answer::Refused(refusal) => refused(refusal),
+            // Kept for acquires alone.
+            Answer::Granted { .. } => Outcome::Stale,
+        }
+    }
+}

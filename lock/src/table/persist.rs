@@ -1,0 +1,230 @@
+//! The table as records: frozen, changed, restored.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Index, LockTable, State};
+use crate::idempotency::IdempotencyState;
+use crate::names::{IdentityId, Resource};
+use crate::record::{Lock, Record, RecordKey};
+
+/// Why records make no table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// The record that every table has is missing.
+    #[error("the record of cluster time and counters is missing")]
+    NoMeta,
+    /// A record under another's name.
+    #[error("a record does not fit its name: {0:?}")]
+    Misnamed(Box<RecordKey>),
+    /// Twice the same name.
+    #[error("a record came twice: {0:?}")]
+    Repeated(Box<RecordKey>),
+    /// The records contradict each other.
+    #[error("the records contradict each other: {0}")]
+    Contradiction(String),
+}
+
+/// A consistent view of a table at one entry, unchanged by what is applied later.
+///
+/// Shares its memory with the table: what the table changes while a view lives is copied, shard by
+/// shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frozen(State);
+
+impl Frozen {
+    /// Every record, in a fixed order.
+    pub fn records(&self) -> impl Iterator<Item = (RecordKey, Record)> {
+        let State {
+            meta,
+            locks,
+            idempotency,
+            sessions,
+            api_keys,
+            members,
+        } = &self.0;
+        std::iter::once((RecordKey::Meta, Record::Meta(meta.clone())))
+            .chain(
+                api_keys
+                    .iter()
+                    .map(|(hash, key)| (RecordKey::ApiKey(*hash), Record::ApiKey(key.clone()))),
+            )
+            .chain(
+                members.iter().map(|(node, member)| {
+                    (RecordKey::Member(*node), Record::Member(member.clone()))
+                }),
+            )
+            .chain(sessions.iter().map(|(node, session)| {
+                let session = session.as_ref().clone();
+                (RecordKey::Session(*node), Record::Session(session))
+            }))
+            .chain(locks.iter().map(|(resource, lock)| {
+                (
+                    RecordKey::Lock(resource.clone()),
+                    Record::Lock(lock.clone()),
+                )
+            }))
+            .chain(idempotency.iter().map(|(id, record)| {
+                let record = Record::Idempotency(record.clone());
+                (RecordKey::Idempotency(id.clone()), record)
+            }))
+    }
+
+    /// One record; `None` if there is none (any more).
+    pub fn record(&self, key: &RecordKey) -> Option<Record> {
+        match key {
+            RecordKey::Meta => Some(Record::Meta(self.0.meta.clone())),
+            RecordKey::Lock(resource) => self.0.locks.get(resource).cloned().map(Record::Lock),
+            RecordKey::Session(node) => {
+                let session = self.0.sessions.get(node)?;
+                Some(Record::Session(session.as_ref().clone()))
+            }
+            RecordKey::Idempotency(id) => {
+                let record = self.0.idempotency.get(id).cloned();
+                record.map(Record::Idempotency)
+            }
+            RecordKey::ApiKey(hash) => self.0.api_keys.get(hash).cloned().map(Record::ApiKey),
+            RecordKey::Member(node) => self.0.members.get(node).cloned().map(Record::Member),
+        }
+    }
+
+    /// Records in all.
+    pub fn count(&self) -> usize {
+        1 + self.0.locks.len()
+            + self.0.idempotency.len()
+            + self.0.sessions.len()
+            + self.0.api_keys.len()
+            + self.0.members.len()
+    }
+
+    /// Cluster time of the view, in ms.
+    pub fn now_ms(&self) -> u64 {
+        self.0.meta.now_ms
+    }
+}
+
+impl LockTable {
+    /// A view of the table as it is. Costs the number of shards, however much is in them.
+    pub fn freeze(&self) -> Frozen {
+        Frozen(self.state.clone())
+    }
+
+    /// The names of the records that were made, changed or dropped since this was last called, each
+    /// once, in order. A new table's and a restored table's first answer has only what changed
+    /// since it was made.
+    pub fn take_changes(&mut self) -> Vec<RecordKey> {
+        std::mem::take(&mut self.touched).into_iter().collect()
+    }
+
+    /// How many records changed since [`LockTable::take_changes`].
+    pub fn changes(&self) -> usize {
+        self.touched.len()
+    }
+
+    /// The table that these records were taken of.
+    pub fn restore(
+        records: impl IntoIterator<Item = (RecordKey, Record)>,
+    ) -> Result<LockTable, RestoreError> {
+        let mut table = LockTable::new();
+        table.touched.clear();
+        let mut identities = Identities::default();
+        let mut meta = None;
+        let state = &mut table.state;
+        for (key, record) in records {
+            let known = match (key.clone(), record) {
+                (RecordKey::Meta, Record::Meta(record)) => meta.replace(record).is_some(),
+                (RecordKey::Lock(resource), Record::Lock(lock)) => {
+                    let resource = Resource {
+                        identity: identities.shared(resource.identity),
+                        key: resource.key,
+                    };
+                    state.locks.insert(resource, lock).is_some()
+                }
+                (RecordKey::Session(node), Record::Session(session)) => {
+                    let sessions = Arc::make_mut(&mut state.sessions);
+                    sessions.insert(node, Arc::new(session)).is_some()
+                }
+                (RecordKey::Idempotency(mut id), Record::Idempotency(mut record)) => {
+                    id.identity = identities.shared(id.identity);
+                    record.share_identity(&id.identity);
+                    state.idempotency.insert(id, record).is_some()
+                }
+                (RecordKey::ApiKey(hash), Record::ApiKey(mut key)) => {
+                    key.identity = identities.shared(key.identity);
+                    state.api_keys.insert(hash, key).is_some()
+                }
+                (RecordKey::Member(node), Record::Member(member)) if member.node == node => {
+                    let members = Arc::make_mut(&mut state.members);
+                    members.insert(node, member).is_some()
+                }
+                (key, _) => return Err(RestoreError::Misnamed(Box::new(key))),
+            };
+            if known {
+                return Err(RestoreError::Repeated(Box::new(key)));
+            }
+        }
+        state.meta = meta.ok_or(RestoreError::NoMeta)?;
+        table.index = Index::of(&table.state);
+        let contradiction = table.contradiction_kept();
+        contradiction.map_or(Ok(table), |why| Err(RestoreError::Contradiction(why)))
+    }
+}
+
+/// Each identity's text once in memory, not once a lock.
+#[derive(Default)]
+struct Identities(BTreeSet<IdentityId>);
+
+impl Identities {
+    fn shared(&mut self, identity: IdentityId) -> IdentityId {
+        if let Some(known) = self.0.get(&identity) {
+            return known.clone();
+        }
+        self.0.insert(identity.clone());
+        identity
+    }
+}
+
+impl Index {
+    /// What follows from the state.
+    pub(super) fn of(state: &State) -> Self {
+        let mut index = Index::default();
+        for (resource, lock) in state.locks.iter() {
+            index.add(resource, lock);
+        }
+        for (id, record) in state.idempotency.iter() {
+            if let IdempotencyState::Done { until_ms, .. } = record.state {
+                let at = (until_ms, record.sequence);
+                index.deadlines.idempotency.insert(at, id.clone());
+            }
+        }
+        for (_, key) in state.api_keys.iter() {
+            index.identities.insert(key.id, key.identity.clone());
+        }
+        index
+    }
+
+    fn add(&mut self, resource: &Resource, lock: &Lock) {
+        let counts = self.counts.entry(resource.identity.clone()).or_default();
+        let deadlines = &mut self.deadlines;
+        if let Some(grant) = lock.grants.current() {
+            counts.leases += 1;
+            self.total.leases += 1;
+            let at = (grant.expires_at_ms, grant.fencing_token);
+            deadlines.leases.insert(at, resource.clone());
+        }
+        for waiter in lock.queue.iter() {
+            counts.waiters += 1;
+            self.total.waiters += 1;
+            let at = (waiter.ends_ms(), waiter.place);
+            deadlines.waits.insert(at, resource.clone());
+            if let Some(ends_ms) = waiter.place_ends_ms {
+                let at = (ends_ms, waiter.place);
+                deadlines.places.insert(at, resource.clone());
+            }
+            for attached in &waiter.attached {
+                let wait = (resource.clone(), waiter.place);
+                self.attached.insert(attached.operation, wait);
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! An operation takes effect once.
+
+use std::sync::Arc;
+
+use super::{Entry, LockTable, refused};
+use crate::command::{NodeId, OpId, Operation};
+use crate::limits::{MEMBERS_MAX, OPEN_OPERATIONS_MAX};
+use crate::outcome::{Decision, Limit, Outcome, Refusal};
+use crate::record::{RecordKey, Session};
+use crate::session::Recorded;
+
+impl LockTable {
+    /// Whether an operation may take effect: if not, what its server is told.
+    pub(super) fn admit(
+        &mut self,
+        entry: &mut Entry<'_>,
+        operation: Operation,
+    ) -> Option<Decision> {
+        let log_index = entry.log_index;
+        let no = |outcome| Some(Decision { log_index, outcome });
+        let OpId {
+            node,
+            boot,
+            sequence,
+        } = operation.id;
+        match self.state.sessions.get(&node).map(|session| session.boot) {
+            Some(current) if boot < current => return no(Outcome::Stale),
+            Some(current) if boot == current => {}
+            Some(_) => {
+                self.open_session(node, boot);
+                // The earlier boots' callers are gone with their sockets.
+                self.detach_before(entry, node, boot);
+            }
+            None if self.state.sessions.len() >= MEMBERS_MAX => {
+                return no(refused(Refusal::LimitReached(Limit::Members)));
+            }
+            None => self.open_session(node, boot),
+        }
+        let below = operation.answered_below;
+        let session = self.state.sessions.get(&node)?;
+        if below > session.answered_below {
+            self.change_session(node, |session| session.answered(below));
+        }
+        let session = self.state.sessions.get(&node)?;
+        if sequence < session.answered_below {
+            return no(Outcome::Stale);
+        }
+        if let Some(recorded) = session.get(sequence) {
+            return Some(recorded.decision.clone());
+        }
+        if sequence - session.answered_below >= OPEN_OPERATIONS_MAX {
+            return no(refused(Refusal::LimitReached(Limit::OpenOperations)));
+        }
+        None
+    }
+
+    pub(super) fn record(&mut self, operation: OpId, recorded: Recorded) {
+        self.change_session(operation.node, |session| {
+            session.insert(operation.sequence, recorded);
+        });
+    }
+
+    /// The session that `operation` belongs to: none if it is of another boot.
+    pub(super) fn session_of(&self, operation: OpId) -> Option<&Session> {
+        let session = self.state.sessions.get(&operation.node)?;
+        (session.boot == operation.boot).then_some(session)
+    }
+
+    /// What came of an open operation.
+    pub(super) fn recorded(&self, operation: OpId) -> Option<&Recorded> {
+        self.session_of(operation)?.get(operation.sequence)
+    }
+
+    fn open_session(&mut self, node: NodeId, boot: u64) {
+        let sessions = Arc::make_mut(&mut self.state.sessions);
+        sessions.insert(node, Arc::new(Session::new(boot)));
+        self.touched.insert(RecordKey::Session(node));
+    }
+
+    pub(super) fn change_session(&mut self, node: NodeId, change: impl FnOnce(&mut Session)) {
+        let sessions = Arc::make_mut(&mut self.state.sessions);
+        if let Some(session) = sessions.get_mut(&node) {
+            change(Arc::make_mut(session));
+            self.touched.insert(RecordKey::Session(node));
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Standing in line: joining, attaching, detaching, leaving.
+
+use super::acquire::Asked;
+use super::{Entry, LockTable, refused};
+use crate::command::{Attachment, NodeId, OpId};
+use crate::idempotency::{Answer, Endpoint, IdempotencyId};
+use crate::limits::{
+    ATTACHMENTS_PER_WAITER_MAX, DETACHED_MS, IDEMPOTENCY_KEYS_PER_WAITER_MAX, OPEN_OPERATIONS_MAX,
+};
+use crate::names::{Holder, Resource};
+use crate::outcome::{Decision, Event, HeldReason, Limit, Outcome, Refusal};
+use crate::queue::{Attached, Waiter};
+use crate::record::RecordKey;
+use crate::session::{Recorded, WaitRecord};
+
+impl LockTable {
+    /// Puts a new waiter at the end of the line.
+    pub(super) fn join(&mut self, resource: &Resource, waiter: Waiter) {
+        let place = waiter.place;
+        self.state.meta.next_place += 1;
+        self.touched.insert(RecordKey::Meta);
+        self.count(&resource.identity, |counts| counts.waiters += 1);
+        for attached in &waiter.attached {
+            let wait = (resource.clone(), place);
+            self.index.attached.insert(attached.operation, wait);
+        }
+        let at = (waiter.ends_ms(), place);
+        self.index.deadlines.waits.insert(at, resource.clone());
+        self.change_lock(resource, |lock| lock.queue.join(waiter));
+    }
+
+    /// Takes a waiter out of the line, with all that points to it but its idempotency records.
+    pub(super) fn leave(&mut self, resource: &Resource, place: u64) -> Option<Waiter> {
+        let waiter = self.change_lock(resource, |lock| lock.queue.remove(place))?;
+        self.count(&resource.identity, |counts| counts.waiters -= 1);
+        for attached in &waiter.attached {
+            self.index.attached.remove(&attached.operation);
+        }
+        let deadlines = &mut self.index.deadlines;
+        deadlines.waits.remove(&(waiter.ends_ms(), place));
+        if let Some(ends_ms) = waiter.place_ends_ms {
+            deadlines.places.remove(&(ends_ms, place));
+        }
+        Some(waiter)
+    }
+
+    /// Attaches one more acquire to the wait of the same uuid. A detached waiter is back at its old
+    /// place, and is granted at once if the resource is free.
+    pub(super) fn attach(&mut self, entry: &mut Entry<'_>, asked: Asked) -> Outcome {
+        let Some(waiter) = self.waiter(&asked.resource, &asked.holder) else {
+            // An open record has its waiter: see the table's invariants.
+            return Outcome::Stale;
+        };
+        let named_anew = asked
+            .idempotency
+            .as_ref()
+            .filter(|key| !waiter.records.contains(key));
+        let limit = if waiter.attached.len() >= ATTACHMENTS_PER_WAITER_MAX {
+            Some(Limit::AttachmentsPerWaiter)
+        } else if named_anew.is_some() && waiter.records.len() >= IDEMPOTENCY_KEYS_PER_WAITER_MAX {
+            Some(Limit::IdempotencyKeys)
+        } else if self.is_free(&asked.resource) {
+            self.lease_limit(&asked.resource)
+        } else {
+            None
+        };
+        if let Some(limit) = limit {
+            return refused(Refusal::LimitReached(limit));
+        }
+        let (place, named_anew) = (waiter.place, named_anew.cloned());
+        let attached = Attached {
+            operation: asked.operation,
+            since_ms: self.now_ms(),
+            idempotency: asked.idempotency,
+        };
+        self.attach_at(&asked.resource, place, attached, |waiter| {
+            waiter.records.extend(named_anew);
+            waiter.lease_ms = asked.lease_ms.unwrap_or(waiter.lease_ms);
+        });
+        if self.is_free(&asked.resource)
+            && let Some(granted) = self.hand_over(entry, &asked.resource, Some(asked.operation))
+        {
+            return Outcome::Granted(granted);
+        }
+        Outcome::Queued
+    }
+
+    fn attach_at(
+        &mut self,
+        resource: &Resource,
+        place: u64,
+        attached: Attached,
+        change: impl FnOnce(&mut Waiter),
+    ) {
+        let wait = (resource.clone(), place);
+        self.index.attached.insert(attached.operation, wait);
+        let mut place_ends_ms = None;
+        self.change_lock(resource, |lock| {
+            lock.queue.change(place, |waiter| {
+                waiter.attached.push(attached);
+                place_ends_ms = waiter.place_ends_ms.take();
+                change(waiter);
+            });
+        });
+        if let Some(ends_ms) = place_ends_ms {
+            self.index.deadlines.places.remove(&(ends_ms, place));
+        }
+    }
+
+    /// Ties one acquire and its wait no longer together. Without any tie, the place is kept for
+    /// [`DETACHED_MS`].
+    fn detach(&mut self, operation: OpId) {
+        let Some((resource, place)) = self.index.attached.remove(&operation) else {
+            return;
+        };
+        let ends_ms = self.now_ms().saturating_add(DETACHED_MS);
+        let mut detached = false;
+        self.change_lock(&resource, |lock| {
+            lock.queue.change(place, |waiter| {
+                waiter.attached.retain(|a| a.operation != operation);
+                detached = waiter.attached.is_empty();
+                waiter.place_ends_ms = detached.then_some(ends_ms);
+            });
+        });
+        if detached {
+            let places = &mut self.index.deadlines.places;
+            places.insert((ends_ms, place), resource);
+        }
+    }
+
+    pub(super) fn detach_node(
+        &mut self,
+        entry: &mut Entry<'_>,
+        node: NodeId,
+        boot: u64,
+    ) -> Outcome {
+        let last = OpId {
+            node,
+            boot,
+            sequence: u64::MAX,
+        };
+        self.detach_until(entry, last);
+        Outcome::Done
+    }
+
+    /// Detaches what earlier boots of a node had attached.
+    pub(super) fn detach_before(&mut self, entry: &mut Entry<'_>, node: NodeId, boot: u64) {
+        let Some(earlier) = boot.checked_sub(1) else {
+            return;
+        };
+        self.detach_node(entry, node, earlier);
+    }
+
+    fn detach_until(&mut self, entry: &mut Entry<'_>, last: OpId) {
+        let first = OpId {
+            node: last.node,
+            boot: 0,
+            sequence: 0,
+        };
+        while let Some((operation, _)) = self.index.attached.range(first..=last).next() {
+            let operation = *operation;
+            self.detach(operation);
+            entry.events.push(Event::Detached { operation });
+        }
+    }
+
+    /// The caller of an acquire hung up before its answer was handed to a socket.
+    pub(super) fn abandon(&mut self, entry: &mut Entry<'_>, attachment: &Attachment) -> Outcome {
+        let operation = attachment.operation;
+        self.mark_abandoned(entry.log_index, operation);
+        if self.index.attached.contains_key(&operation) {
+            self.detach(operation);
+            return Outcome::Done;
+        }
+        let lock = self.state.locks.get(&attachment.resource);
+        let grant = lock.and_then(|lock| lock.grants.of(&attachment.holder));
+        let newest = grant.and_then(|grant| grant.newest.as_ref().map(|newest| (grant, newest)));
+        let Some((grant, newest)) = newest.filter(|(_, n)| n.operation() == operation) else {
+            return Outcome::Done;
+        };
+        let token = grant.fencing_token;
+        if let Some(key) = &newest.idempotency {
+            let id = IdempotencyId {
+                identity: attachment.resource.identity.clone(),
+                endpoint: Endpoint::Acquire,
+                key: key.as_ref().clone(),
+            };
+            self.forget_grant(&id, token);
+        }
+        self.end_grant(entry, &attachment.resource, token);
+        Outcome::Done
+    }
+
+    /// Sees to it that an abandoned acquire never attaches again, and that one which is still on
+    /// its way to the log takes no effect when it gets there.
+    fn mark_abandoned(&mut self, log_index: u64, operation: OpId) {
+        let Some(session) = self.session_of(operation) else {
+            return;
+        };
+        let (below, sequence) = (session.answered_below, operation.sequence);
+        match session.get(sequence) {
+            Some(recorded) if matches!(recorded.wait, Some(WaitRecord::Open { .. })) => {
+                self.change_session(operation.node, |session| {
+                    if let Some(recorded) = session.get_mut(sequence) {
+                        recorded.wait = Some(WaitRecord::Abandoned);
+                    }
+                });
+            }
+            Some(_) => {}
+            None if sequence < below || sequence - below >= OPEN_OPERATIONS_MAX => {}
+            None => {
+                let outcome = Outcome::Stale;
+                let decision = Decision { log_index, outcome };
+                self.record(operation, Recorded::decided(decision));
+            }
+        }
+    }
+
+    /// The caller of an acquire is still there although its node was taken for dead.
+    pub(super) fn reattach(&mut self, entry: &mut Entry<'_>, attachment: &Attachment) -> Outcome {
+        let operation = attachment.operation;
+        let wait = self.recorded(operation).and_then(|r| r.wait.as_ref());
+        // Abandoned, answered or never applied: nobody is there, whatever this says.
+        let Some(WaitRecord::Open {
+            since_ms,
+            idempotency,
+        }) = wait
+        else {
+            return Outcome::Done;
+        };
+        let attached = Attached {
+            operation,
+            since_ms: *since_ms,
+            idempotency: idempotency.clone(),
+        };
+        let resource = &attachment.resource;
+        let Some(waiter) = self.waiter(resource, &attachment.holder) else {
+            return Outcome::Done;
+        };
+        let free = self.is_free(resource);
+        if waiter.is_attached(operation)
+            || self.index.attached.contains_key(&operation)
+            || waiter.attached.len() >= ATTACHMENTS_PER_WAITER_MAX
+            || (free && self.lease_limit(resource).is_some())
+        {
+            return Outcome::Done;
+        }
+        let place = waiter.place;
+        self.attach_at(resource, place, attached, |_| {});
+        if free {
+            self.hand_over(entry, resource, None);
+        }
+        Outcome::Done
+    }
+
+    /// Ends a wait without a grant.
+    pub(super) fn refuse_wait(
+        &mut self,
+        entry: &mut Entry<'_>,
+        resource: &Resource,
+        place: u64,
+        reason: HeldReason,
+    ) {
+        let Some(waiter) = self.leave(resource, place) else {
+            return;
+        };
+        let attempts = match reason {
+            HeldReason::WindowPassed => waiter.attempts_max(),
+            _ => waiter.attempts(self.now_ms()),
+        };
+        let outcome = self.held(resource, reason, attempts);
+        for attached in &waiter.attached {
+            self.tell(entry, attached.operation, outcome.clone());
+        }
+        if let Outcome::Refused(refusal) = outcome {
+            self.settle_all(resource, &waiter, &Answer::Refused(refusal));
+        }
+    }
+
+    /// A detached waiter's time is up: all its callers are gone, so nobody is told, and what they
+    /// had named starts anew when they come again.
+    pub(super) fn drop_place(&mut self, resource: &Resource, place: u64) {
+        let Some(waiter) = self.leave(resource, place) else {
+            return;
+        };
+        for key in waiter.records {
+            let id = IdempotencyId {
+                identity: resource.identity.clone(),
+                endpoint: Endpoint::Acquire,
+                key,
+            };
+            self.forget(&id);
+        }
+    }
+
+    pub(super) fn waiter(&self, resource: &Resource, holder: &Holder) -> Option<&Waiter> {
+        self.state.locks.get(resource)?.queue.of(holder)
+    }
+
+    fn is_free(&self, resource: &Resource) -> bool {
+        let lock = self.state.locks.get(resource);
+        lock.is_none_or(|lock| lock.grants.is_empty())
+    }
+}
