@@ -4,5 +4,6 @@
 
 pub mod codec;
 pub mod disk;
+pub mod entry;
 pub mod runner;
 pub mod types;
