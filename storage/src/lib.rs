@@ -5,5 +5,6 @@
 pub mod codec;
 pub mod disk;
 pub mod entry;
+pub mod log;
 pub mod runner;
 pub mod types;

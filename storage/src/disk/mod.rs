@@ -1,9 +1,13 @@
 //! The file system, behind a trait small enough to simulate: a disk that tears, drops unsynced
 //! writes, runs full, errs and stalls is a test double of this.
 
+pub mod real;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+
+pub use real::RealDisk;
 
 /// A file system. Paths are absolute or relative to the process, as the caller gives them.
 pub trait Disk: Send + Sync + 'static {
