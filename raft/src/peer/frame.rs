@@ -1,0 +1,102 @@
+//! Frames in a stream of bytes: a length, then that many bytes.
+
+use std::io;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// The length prefix: `u32`, little endian.
+pub(super) const PREFIX_BYTES: usize = 4;
+/// A frame's buffer grows by at most this much ahead of the bytes that really arrived, so that a
+/// length alone cannot make us allocate.
+const READ_AHEAD_BYTES: usize = 64 << 10;
+
+/// Why there is no next frame.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FrameError {
+    /// The prefix says more (or less) than is allowed here.
+    #[error("a frame of {length} bytes where 1 to {max} are allowed")]
+    Length { length: u32, max: usize },
+    /// The stream ended inside a frame.
+    #[error("the connection was closed within a frame")]
+    CutShort,
+    /// The stream failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Takes a stream of bytes apart into frames.
+pub(super) struct FrameReader<R> {
+    stream: R,
+    buffer: BytesMut,
+    max: usize,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// Refuses frames of more than `max` bytes.
+    pub(super) fn new(stream: R, max: usize) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            max,
+        }
+    }
+
+    /// From now on `max` bytes are allowed.
+    pub(super) fn allow(&mut self, max: usize) {
+        self.max = max;
+    }
+
+    /// The next frame without its prefix; `None` where the stream ends between frames.
+    /// Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
+        loop {
+            let wanted = self.wanted()?;
+            if self.buffer.len() >= wanted && wanted > PREFIX_BYTES {
+                self.buffer.advance(PREFIX_BYTES);
+                return Ok(Some(self.buffer.split_to(wanted - PREFIX_BYTES).freeze()));
+            }
+            self.buffer
+                .reserve((wanted - self.buffer.len()).min(READ_AHEAD_BYTES));
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return if self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(FrameError::CutShort)
+                };
+            }
+        }
+    }
+
+    /// Whether a whole frame is there already.
+    pub(super) fn has_frame(&self) -> bool {
+        self.wanted()
+            .is_ok_and(|wanted| wanted > PREFIX_BYTES && self.buffer.len() >= wanted)
+    }
+
+    /// How many bytes the buffer needs for the next frame, prefix included, as far as is known.
+    fn wanted(&self) -> Result<usize, FrameError> {
+        let Some(prefix) = self.buffer.first_chunk::<PREFIX_BYTES>() else {
+            return Ok(PREFIX_BYTES);
+        };
+        let length = u32::from_le_bytes(*prefix);
+        match usize::try_from(length) {
+            Ok(n) if (1..=self.max).contains(&n) => Ok(PREFIX_BYTES + n),
+            _ => Err(FrameError::Length {
+                length,
+                max: self.max,
+            }),
+        }
+    }
+}
+
+/// Writes one frame's prefix and body into a buffer of its own.
+pub(super) fn frame(fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    out.extend_from_slice(&[0; PREFIX_BYTES]);
+    fill(&mut out);
+    // Our own frames are bounded by FRAME_BYTES_MAX: what is larger is split before it comes here.
+    let length = u32::try_from(out.len() - PREFIX_BYTES).expect("a frame is far below 4 GiB");
+    out[..PREFIX_BYTES].copy_from_slice(&length.to_le_bytes());
+    out
+}

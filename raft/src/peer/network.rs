@@ -1,0 +1,256 @@
+//! The peers as openraft sees them.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evermind_lock::command::NodeId;
+use evermind_storage::types::{SnapshotMeta, TypeConfig, Vote};
+use futures_util::{Stream, StreamExt};
+use openraft::alias::SnapshotOf;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StorageError, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::{
+    Backoff, RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential,
+};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{EmptyNode, OptionalSend};
+use tokio::time::Instant;
+
+use super::append::AppendError;
+use super::calls::CallError;
+use super::client::{Peer, PeerClient};
+use super::snapshot::{SendError, SnapshotSource, send};
+use super::wire::{Answer, Call};
+use super::wire_append::append_body;
+
+/// openraft waits this long before it tries an unreachable peer again, at first.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// And this long at last.
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// Makes the networks that openraft asks for; `S` is what its snapshots are read from.
+pub struct PeerNetworkFactory<S> {
+    client: PeerClient,
+    snapshots: PhantomData<fn() -> S>,
+}
+
+impl<S> PeerNetworkFactory<S> {
+    /// Over these connections.
+    pub fn new(client: PeerClient) -> Self {
+        Self {
+            client,
+            snapshots: PhantomData,
+        }
+    }
+
+    fn network(&self, target: NodeId, heartbeats: bool) -> PeerNetwork<S> {
+        PeerNetwork {
+            peer: self.client.peer(target),
+            client: self.client.clone(),
+            target,
+            heartbeats,
+            snapshots: PhantomData,
+        }
+    }
+}
+
+impl<S: SnapshotSource> RaftNetworkFactory<TypeConfig> for PeerNetworkFactory<S> {
+    type Network = PeerNetwork<S>;
+
+    async fn new_client(&mut self, target: NodeId, _node: &EmptyNode) -> Self::Network {
+        self.network(target, false)
+    }
+
+    /// openraft sends heartbeats as append streams of one request: these take the control
+    /// connection, where nothing large is ever in front of them.
+    async fn new_heartbeat_client(&mut self, target: NodeId, _node: &EmptyNode) -> Self::Network {
+        self.network(target, true)
+    }
+}
+
+/// One peer, as openraft sees it.
+pub struct PeerNetwork<S> {
+    client: PeerClient,
+    peer: Arc<Peer>,
+    target: NodeId,
+    heartbeats: bool,
+    snapshots: PhantomData<fn() -> S>,
+}
+
+type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
+type AppendStream<'s> = BoxStream<'s, RpcResult<StreamAppendResult<TypeConfig>>>;
+
+impl<S: SnapshotSource> PeerNetwork<S> {
+    /// One call on the control connection, within the option's soft limit in all.
+    async fn call(&self, call: Call, action: RPCTypes, option: &RPCOption) -> RpcResult<Answer> {
+        let within = option.soft_ttl();
+        let deadline = Instant::now() + within;
+        let lane = self
+            .peer
+            .control
+            .ready(within)
+            .await
+            .map_err(Unreachable::from_string)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        match lane.call(call, left).await {
+            Ok(Answer::Failed(reason)) => Err(Unreachable::from_string(reason).into()),
+            Ok(answer) => Ok(answer),
+            Err(error @ CallError::Full) => Err(Unreachable::from_string(error).into()),
+            Err(error @ CallError::Lost) => Err(NetworkError::new(&error).into()),
+            Err(CallError::TooSlow) => Err(self.timeout(action, within).into()),
+        }
+    }
+
+    async fn ballot(
+        &self,
+        call: Call,
+        option: &RPCOption,
+    ) -> RpcResult<VoteResponse<TypeConfig>> {
+        match self.call(call, RPCTypes::Vote, option).await? {
+            Answer::Vote {
+                vote,
+                granted,
+                last,
+            } => Ok(VoteResponse::new(
+                Vote::from(vote),
+                last.map(Into::into),
+                granted,
+            )),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    fn timeout(&self, action: RPCTypes, timeout: Duration) -> Timeout<TypeConfig> {
+        Timeout {
+            action,
+            id: self.client.endpoint().identity.node,
+            target: self.target,
+            timeout,
+        }
+    }
+
+    fn append_error(&self, error: AppendError) -> RPCError<TypeConfig> {
+        match error {
+            AppendError::Lost => NetworkError::new(&error).into(),
+            AppendError::Idle(idle) => self.timeout(RPCTypes::AppendEntries, idle).into(),
+            AppendError::Failed(reason) => Unreachable::from_string(reason).into(),
+        }
+    }
+
+    fn snapshot_error(&self, error: SendError) -> StreamingError<TypeConfig> {
+        match error {
+            SendError::Unreachable(error) => Unreachable::from_string(error).into(),
+            SendError::Lost => NetworkError::new(&error).into(),
+            SendError::Idle(idle) => self.timeout(RPCTypes::InstallSnapshot, idle).into(),
+            // Sending it again at once would fail the same way.
+            SendError::Failed(_) => Unreachable::from_string(error).into(),
+            SendError::Read(error) => {
+                StorageError::read_snapshot(None, openraft::AnyError::new(&error)).into()
+            }
+        }
+    }
+}
+
+fn out_of_turn() -> RPCError<TypeConfig> {
+    Unreachable::from_string("it answers another call").into()
+}
+
+impl<S: SnapshotSource> RaftNetworkV2<TypeConfig> for PeerNetwork<S> {
+    type SnapshotData = Arc<S>;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> RpcResult<AppendEntriesResponse<TypeConfig>> {
+        let call = Call::Append(append_body(&rpc));
+        match self.call(call, RPCTypes::AppendEntries, &option).await? {
+            Answer::Append(answer) => Ok(answer.into()),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    fn stream_append<'s, I>(
+        &'s mut self,
+        input: I,
+        option: RPCOption,
+    ) -> BoxFuture<'s, RpcResult<AppendStream<'s>>>
+    where
+        I: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        if self.heartbeats {
+            return stream_append_sequential(self, input, option);
+        }
+        Box::pin(async move {
+            let lane = self
+                .peer
+                .append
+                .ready(option.soft_ttl())
+                .await
+                .map_err(Unreachable::from_string)?;
+            let idle = self.client.endpoint().config.append_idle;
+            let replies = lane.stream(input, idle.max(option.soft_ttl()));
+            let replies = replies.map(|reply| reply.map_err(|error| self.append_error(error)));
+            Ok(Box::pin(replies) as AppendStream<'s>)
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> RpcResult<VoteResponse<TypeConfig>> {
+        self.ballot(Call::Vote(rpc.into()), &option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> RpcResult<VoteResponse<TypeConfig>> {
+        self.ballot(Call::PreVote(rpc.into()), &option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOf<TypeConfig, Self::SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let endpoint = self.client.endpoint();
+        let meta: SnapshotMeta = snapshot.meta;
+        let what = (vote, meta, snapshot.snapshot);
+        tokio::select! {
+            sent = send(endpoint, self.target, what, endpoint.config.snapshot_idle) => {
+                sent.map(SnapshotResponse::new).map_err(|error| self.snapshot_error(error))
+            }
+            closed = cancel => Err(closed.into()),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> RpcResult<TransferLeaderResponse<TypeConfig>> {
+        let call = Call::from(req);
+        match self.call(call, RPCTypes::TransferLeader, &option).await? {
+            Answer::TransferLeader(answer) => Ok(answer.into()),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        let waits = std::iter::successors(Some(BACKOFF_MIN), |wait| {
+            Some((*wait * 2).min(BACKOFF_MAX))
+        });
+        Some(Backoff::new(waits))
+    }
+}

@@ -1,0 +1,97 @@
+//! Requests of one connection that wait for their answers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// Who waits for which answer.
+pub(super) struct Pending<T>(Arc<Mutex<Table<T>>>);
+
+struct Table<T> {
+    next: u64,
+    max: usize,
+    /// Empty for ever once the connection is gone.
+    open: Option<BTreeMap<u64, oneshot::Sender<T>>>,
+}
+
+/// Why no request can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoTicket {
+    /// As many are open as may be.
+    Full,
+    /// The connection is gone.
+    Closed,
+}
+
+impl<T> Pending<T> {
+    /// At most `max` at a time.
+    pub(super) fn new(max: usize) -> Self {
+        Self(Arc::new(Mutex::new(Table {
+            next: 1,
+            max,
+            open: Some(BTreeMap::new()),
+        })))
+    }
+
+    /// A number for a new request, and the place to wait for its answer.
+    pub(super) fn open(&self) -> Result<Ticket<T>, NoTicket> {
+        let mut table = lock(&self.0);
+        let id = table.next;
+        let max = table.max;
+        let open = table.open.as_mut().ok_or(NoTicket::Closed)?;
+        if open.len() >= max {
+            return Err(NoTicket::Full);
+        }
+        let (sender, answer) = oneshot::channel();
+        open.insert(id, sender);
+        table.next += 1;
+        Ok(Ticket {
+            table: self.0.clone(),
+            id,
+            answer,
+        })
+    }
+
+    /// An answer came. One that nobody waits for any more is dropped.
+    pub(super) fn resolve(&self, id: u64, answer: T) {
+        let waiting = lock(&self.0).open.as_mut().and_then(|o| o.remove(&id));
+        if let Some(waiting) = waiting {
+            let _ = waiting.send(answer);
+        }
+    }
+
+    /// No answer will come any more.
+    pub(super) fn close(&self) {
+        let open = lock(&self.0).open.take();
+        drop(open);
+    }
+}
+
+/// A request that waits. Dropped, it is forgotten.
+pub(super) struct Ticket<T> {
+    table: Arc<Mutex<Table<T>>>,
+    pub(super) id: u64,
+    answer: oneshot::Receiver<T>,
+}
+
+impl<T> Ticket<T> {
+    /// The answer; `None` if the connection is gone.
+    pub(super) async fn answer(mut self) -> Option<T> {
+        (&mut self.answer).await.ok()
+    }
+}
+
+impl<T> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        if !self.answer.is_terminated() {
+            if let Some(open) = &mut lock(&self.table).open {
+                open.remove(&self.id);
+            }
+        }
+    }
+}
+
+fn lock<T>(table: &Mutex<Table<T>>) -> std::sync::MutexGuard<'_, Table<T>> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
