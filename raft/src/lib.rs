@@ -3,3 +3,4 @@
 //! Absent by design: HTTP and JSON.
 
 pub mod api;
+pub mod peer;

@@ -208,7 +208,10 @@ where
         let Some(frame) = self.unsent.front() else {
             return Ok(());
         };
-        let kibibytes = frame.len().div_ceil(1 << 10).min(APPEND_BYTES_IN_FLIGHT_MAX >> 10);
+        let kibibytes = frame
+            .len()
+            .div_ceil(1 << 10)
+            .min(APPEND_BYTES_IN_FLIGHT_MAX >> 10);
         let kibibytes = u32::try_from(kibibytes).expect("bounded above");
         let bytes = self.lane.kibibytes.clone().acquire_many_owned(kibibytes);
         let bytes = timeout(self.idle, bytes)
@@ -250,9 +253,7 @@ fn read(reply: AppendResult) -> Reply {
     match reply {
         AppendResult::Matching(id) => Ok(Ok(id.map(LogId::from))),
         AppendResult::Conflict(id) => Ok(Err(StreamAppendError::Conflict(id.into()))),
-        AppendResult::HigherVote(vote) => {
-            Ok(Err(StreamAppendError::HigherVote(Vote::from(vote))))
-        }
+        AppendResult::HigherVote(vote) => Ok(Err(StreamAppendError::HigherVote(Vote::from(vote)))),
         AppendResult::Discarded => Err(AppendError::Failed("the stream had ended".into())),
         AppendResult::Failed(reason) => Err(AppendError::Failed(reason)),
     }

@@ -115,7 +115,9 @@ impl PeerClient {
             Ok(Answer::ReadIndex(Ok(id))) => Ok(id.into()),
             Ok(Answer::ReadIndex(Err(leader))) => Err(ReadIndexError::NotLeader { leader }),
             Ok(Answer::Failed(reason)) => Err(ReadIndexError::Unreachable(reason)),
-            Ok(_) => Err(ReadIndexError::Unreachable("it answers another call".into())),
+            Ok(_) => Err(ReadIndexError::Unreachable(
+                "it answers another call".into(),
+            )),
             Err(error) => Err(ReadIndexError::Unreachable(error.to_string())),
         }
     }

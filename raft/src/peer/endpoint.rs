@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evermind_lock::command::NodeId;
-use evermind_storage::runner::{Runner, Threads};
 use tokio::time::Instant;
 
 use super::address::AddressBook;
@@ -144,8 +143,6 @@ pub struct Endpoint {
     pub connector: Arc<dyn Connect>,
     /// What goes around each stream.
     pub wrap: Arc<dyn Wrap>,
-    /// What runs reads of a snapshot from disk.
-    pub runner: Arc<dyn Runner>,
     /// Where nonces come from: the system, or a simulator's seed.
     pub nonces: Nonces,
     stats: PeerStats,
@@ -157,11 +154,7 @@ impl Endpoint {
     ///
     /// # Panics
     /// When a nonce is made, if the system gives no randomness.
-    pub fn new(
-        identity: Identity,
-        addresses: AddressBook,
-        admission: Arc<dyn Admission>,
-    ) -> Self {
+    pub fn new(identity: Identity, addresses: AddressBook, admission: Arc<dyn Admission>) -> Self {
         Self {
             identity,
             config: PeerConfig::default(),
@@ -169,7 +162,6 @@ impl Endpoint {
             admission,
             connector: Arc::new(Tcp),
             wrap: Arc::new(Plain),
-            runner: Arc::new(Threads),
             nonces: Arc::new(|nonce| {
                 // Without randomness no proof means anything.
                 getrandom::fill(nonce).expect("the system gives randomness");

@@ -26,10 +26,7 @@ impl Forwards {
             id: ticket.id,
             command,
         });
-        self.line
-            .ask(frame)
-            .await
-            .map_err(|_| ForwardError::Lost)?;
+        self.line.ask(frame).await.map_err(|_| ForwardError::Lost)?;
         let forwarded = ticket.answer().await.ok_or(ForwardError::Lost)?;
         match forwarded.not_leader {
             None => Ok(()),

@@ -246,11 +246,7 @@ impl Transcript {
         refusal: Option<Refusal>,
         proof: &[u8; 32],
     ) -> bool {
-        secret.is_none_or(|secret| {
-            self.mac(secret, role, refusal)
-                .verify_slice(proof)
-                .is_ok()
-        })
+        secret.is_none_or(|secret| self.mac(secret, role, refusal).verify_slice(proof).is_ok())
     }
 }
 
@@ -295,9 +291,8 @@ mod tests {
             acceptor: vec![2],
         };
         let proof = transcript.prove(Some(&secret), Role::DialerProves, None);
-        let verify = |t: &Transcript, s: &Secret, role, refusal| {
-            t.verify(Some(s), role, refusal, &proof)
-        };
+        let verify =
+            |t: &Transcript, s: &Secret, role, refusal| t.verify(Some(s), role, refusal, &proof);
         assert!(verify(&transcript, &secret, Role::DialerProves, None));
         assert!(!verify(&transcript, &secret, Role::AcceptorDecides, None));
         assert!(!verify(&transcript, &secret, Role::DialerConfirms, None));

@@ -121,10 +121,7 @@ async fn open(
     node: NodeId,
     purpose: Purpose,
 ) -> Result<(FrameReader<ReadHalf<PeerStream>>, WriteHalf<PeerStream>), LaneError> {
-    let address = endpoint
-        .addresses
-        .get(node)
-        .ok_or(LaneError::NoAddress)?;
+    let address = endpoint.addresses.get(node).ok_or(LaneError::NoAddress)?;
     let stream = endpoint
         .connector
         .connect(address)

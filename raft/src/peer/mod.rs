@@ -47,7 +47,7 @@ mod wire_append;
 
 pub use address::AddressBook;
 pub use client::{ForwardError, PeerClient, ReadIndexError};
-pub use endpoint::{Admission, Contact, Endpoint, Identity, PeerConfig, Secret};
+pub use endpoint::{Admission, Contact, Endpoint, Identity, Nonces, PeerConfig, Secret};
 pub use handler::{
     AppendReplies, AppendRequests, ForwardReply, HandlerError, NotLeader, PeerHandler, SnapshotSink,
 };

@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::alias::SnapshotOf;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{
-    NetworkError, RPCError, ReplicationClosed, StorageError, StreamingError, Timeout, Unreachable,
+    ErrorSource, NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
 use openraft::network::{
     Backoff, RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential,
@@ -19,7 +19,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::{EmptyNode, OptionalSend};
+use openraft::{EmptyNode, OptionalSend, StorageError};
 use tokio::time::Instant;
 
 use super::append::AppendError;
@@ -107,11 +107,7 @@ impl<S: SnapshotSource> PeerNetwork<S> {
         }
     }
 
-    async fn ballot(
-        &self,
-        call: Call,
-        option: &RPCOption,
-    ) -> RpcResult<VoteResponse<TypeConfig>> {
+    async fn ballot(&self, call: Call, option: &RPCOption) -> RpcResult<VoteResponse<TypeConfig>> {
         match self.call(call, RPCTypes::Vote, option).await? {
             Answer::Vote {
                 vote,
@@ -151,7 +147,7 @@ impl<S: SnapshotSource> PeerNetwork<S> {
             // Sending it again at once would fail the same way.
             SendError::Failed(_) => Unreachable::from_string(error).into(),
             SendError::Read(error) => {
-                StorageError::read_snapshot(None, openraft::AnyError::new(&error)).into()
+                StorageError::read_snapshot(None, ErrorSource::from_error(&error)).into()
             }
         }
     }
@@ -162,7 +158,7 @@ fn out_of_turn() -> RPCError<TypeConfig> {
 }
 
 impl<S: SnapshotSource> RaftNetworkV2<TypeConfig> for PeerNetwork<S> {
-    type SnapshotData = Arc<S>;
+    type SnapshotData = S;
 
     async fn append_entries(
         &mut self,
@@ -248,9 +244,8 @@ impl<S: SnapshotSource> RaftNetworkV2<TypeConfig> for PeerNetwork<S> {
     }
 
     fn backoff(&self) -> Option<Backoff> {
-        let waits = std::iter::successors(Some(BACKOFF_MIN), |wait| {
-            Some((*wait * 2).min(BACKOFF_MAX))
-        });
+        let waits =
+            std::iter::successors(Some(BACKOFF_MIN), |wait| Some((*wait * 2).min(BACKOFF_MAX)));
         Some(Backoff::new(waits))
     }
 }

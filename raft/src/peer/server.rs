@@ -80,9 +80,11 @@ impl Server {
                     continue;
                 }
             };
-            let permits = all.clone().try_acquire_owned().ok().zip(
-                unproved.clone().try_acquire_owned().ok(),
-            );
+            let permits = all
+                .clone()
+                .try_acquire_owned()
+                .ok()
+                .zip(unproved.clone().try_acquire_owned().ok());
             let Some((open, unproved)) = permits else {
                 PeerStats::count(&self.endpoint.stats().over_limit);
                 self.complain("too many peer connections", Some(from));
@@ -96,7 +98,12 @@ impl Server {
         }
     }
 
-    async fn connection(&self, stream: PeerStream, from: SocketAddr, unproved: OwnedSemaphorePermit) {
+    async fn connection(
+        &self,
+        stream: PeerStream,
+        from: SocketAddr,
+        unproved: OwnedSemaphorePermit,
+    ) {
         let limit = self.endpoint.config.handshake;
         let shaken = timeout(limit, self.handshake(stream))
             .await
@@ -116,7 +123,10 @@ impl Server {
         match ended {
             Err(error @ SessionError::Wire(_)) => {
                 PeerStats::count(&self.endpoint.stats().violations);
-                self.complain(&format!("peer {node} broke the protocol: {error}"), Some(from));
+                self.complain(
+                    &format!("peer {node} broke the protocol: {error}"),
+                    Some(from),
+                );
             }
             Err(error) => tracing::debug!(node, %purpose, %error, "connection of peer ended"),
             Ok(()) => tracing::debug!(node, %purpose, "connection of peer ended"),

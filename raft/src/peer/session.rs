@@ -91,11 +91,17 @@ pub(super) async fn run(
                 Kind::Append => requests.put(&body),
                 other => Err(WireError::OutOfPlace(other)),
             });
-            drive(read, session_append::work(from, &**handler, queue, outbox), writer).await
+            drive(
+                read,
+                session_append::work(from, &**handler, queue, outbox),
+                writer,
+            )
+            .await
         }
         Purpose::Snapshot => {
             let (pieces, queue) = session_snapshot::queue();
-            let read = read.run(move |kind, body| put(&pieces, session_snapshot::read(kind, body)?));
+            let read =
+                read.run(move |kind, body| put(&pieces, session_snapshot::read(kind, body)?));
             let idle = config.snapshot_idle;
             let work = session_snapshot::work(from, &**handler, queue, outbox, idle);
             drive(read, work, writer).await
@@ -195,11 +201,8 @@ async fn answer(from: NodeId, handler: &dyn PeerHandler, call: Call) -> Answer {
         Call::Vote(ballot) => handler.vote(ballot.into()).await.map(Answer::from),
         Call::PreVote(ballot) => handler.pre_vote(ballot.into()).await.map(Answer::from),
         Call::TransferLeader { from, to, last } => {
-            let request = openraft::raft::TransferLeaderRequest::new(
-                from.into(),
-                to,
-                last.map(Into::into),
-            );
+            let request =
+                openraft::raft::TransferLeaderRequest::new(from.into(), to, last.map(Into::into));
             let answered = handler.transfer_leader(request).await;
             answered.map(|answer| Answer::TransferLeader(answer.into()))
         }

@@ -96,7 +96,9 @@ async fn receive(
                 return Err(HandlerError(format!("{received} of {bytes} bytes came")));
             }
             Piece::Chunk(offset, _) => {
-                return Err(HandlerError(format!("bytes {offset} after byte {received}")));
+                return Err(HandlerError(format!(
+                    "bytes {offset} after byte {received}"
+                )));
             }
             Piece::Begin(_) => return Err(HandlerError("it begins twice".into())),
         }
@@ -115,10 +117,7 @@ async fn receive(
     }
 }
 
-async fn next(
-    pieces: &mut mpsc::Receiver<Piece>,
-    idle: Duration,
-) -> Result<Piece, HandlerError> {
+async fn next(pieces: &mut mpsc::Receiver<Piece>, idle: Duration) -> Result<Piece, HandlerError> {
     tokio::time::timeout(idle, pieces.recv())
         .await
         .map_err(|_| HandlerError(format!("no progress for {idle:?}")))?

@@ -1,14 +1,14 @@
 //! Sending a snapshot, on a connection made for it.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use evermind_lock::command::NodeId;
-use evermind_storage::runner::Runner;
 use evermind_storage::types::{SnapshotMeta, Vote};
-use tokio::sync::{mpsc, oneshot};
+use openraft::base::BoxFuture;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::endpoint::Endpoint;
@@ -24,8 +24,8 @@ const REPLIES_MAX: usize = 64;
 pub trait SnapshotSource: Send + Sync + 'static {
     /// Its length, in bytes. Does not change.
     fn byte_len(&self) -> u64;
-    /// Reads at an offset; may be short, 0 only at the end. May block.
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Reads up to `max` bytes at an offset, off the async threads; empty only at the end.
+    fn read(&self, offset: u64, max: usize) -> BoxFuture<'_, io::Result<Bytes>>;
 }
 
 /// Why a snapshot was not installed.
@@ -79,7 +79,7 @@ impl Lane for Snapshots {
 pub(super) async fn send<S: SnapshotSource>(
     endpoint: &Endpoint,
     node: NodeId,
-    (vote, meta, source): (Vote, SnapshotMeta, Arc<S>),
+    (vote, meta, source): (Vote, SnapshotMeta, S),
     idle: Duration,
 ) -> Result<Vote, SendError> {
     let dialed = dial::<Snapshots>(endpoint, node).await?;
@@ -90,7 +90,6 @@ pub(super) async fn send<S: SnapshotSource>(
         .unwrap_or_else(PoisonError::into_inner)
         .take();
     let transfer = Transfer {
-        runner: &*endpoint.runner,
         line: &lane.line,
         inbox: inbox.ok_or(SendError::Lost)?,
         source,
@@ -108,10 +107,9 @@ pub(super) async fn send<S: SnapshotSource>(
 }
 
 struct Transfer<'a, S> {
-    runner: &'a dyn Runner,
     line: &'a Line,
     inbox: mpsc::Receiver<SnapshotReply>,
-    source: Arc<S>,
+    source: S,
     idle: Duration,
 }
 
@@ -132,7 +130,7 @@ impl<S: SnapshotSource> Transfer<'_, S> {
                 }
                 continue;
             }
-            let chunk = self.read(sent, bytes).await?;
+            let chunk = self.read(sent).await?;
             self.tell(snapshot_chunk(sent, &chunk)).await?;
             sent += chunk.len() as u64;
         }
@@ -145,25 +143,13 @@ impl<S: SnapshotSource> Transfer<'_, S> {
         }
     }
 
-    async fn read(&self, offset: u64, end: u64) -> Result<Vec<u8>, SendError> {
-        let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
-        let mut chunk = vec![0; left.min(SNAPSHOT_CHUNK_BYTES_MAX)];
-        let (sender, read) = oneshot::channel();
-        let source = self.source.clone();
-        let job = move || {
-            let result = source.read_at(&mut chunk, offset).map(|n| {
-                chunk.truncate(n);
-                chunk
-            });
-            let _ = sender.send(result);
-        };
-        self.runner.once("snapshot-read", Box::new(job));
+    async fn read(&self, offset: u64) -> Result<Bytes, SendError> {
+        let read = self.source.read(offset, SNAPSHOT_CHUNK_BYTES_MAX);
         let chunk = timeout(self.idle, read)
             .await
             .map_err(|_| SendError::Idle(self.idle))?
-            .map_err(|_| SendError::Read(io::ErrorKind::Interrupted.into()))?
             .map_err(SendError::Read)?;
-        if chunk.is_empty() {
+        if chunk.is_empty() || chunk.len() > SNAPSHOT_CHUNK_BYTES_MAX {
             return Err(SendError::Read(io::ErrorKind::UnexpectedEof.into()));
         }
         Ok(chunk)

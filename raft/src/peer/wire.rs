@@ -10,8 +10,8 @@ use evermind_storage::codec::{self, CodecError};
 use evermind_storage::entry::{LogIdRecord, StoredMembershipRecord, VoteRecord};
 use evermind_storage::types::{SnapshotMeta, TypeConfig, Vote};
 use openraft::raft::{
-    AppendEntriesResponse, StreamAppendError, StreamAppendResult,
-    TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesResponse, StreamAppendError, StreamAppendResult, TransferLeaderError,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -25,7 +25,10 @@ struct AppendHead {
 
 /// The frames of one append request: one, unless it is too long for that. Each is a request of its
 /// own that goes on where the one before it ends.
-pub(super) fn append_frames(stream: u64, request: &AppendEntriesRequest<TypeConfig>) -> Vec<Vec<u8>> {
+pub(super) fn append_frames(
+    stream: u64,
+    request: &AppendEntriesRequest<TypeConfig>,
+) -> Vec<Vec<u8>> {
     let mut frames = Vec::with_capacity(1);
     let mut rest = request.entries.as_slice();
     let mut prev = request.prev_log_id;
@@ -84,7 +87,11 @@ fn put_append(
         entries: u32::try_from(count).expect("entries of one frame"),
     });
     out.extend_from_slice(&stream.to_le_bytes());
-    out.extend_from_slice(&u32::try_from(head.len()).expect("a small head").to_le_bytes());
+    out.extend_from_slice(
+        &u32::try_from(head.len())
+            .expect("a small head")
+            .to_le_bytes(),
+    );
     out.extend_from_slice(&head);
     out.extend_from_slice(entries);
 }
