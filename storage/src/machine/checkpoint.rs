@@ -1,0 +1,259 @@
+//! Writes what changed in the lease table to its checkpoint, now and then.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::live::{Cut, FrozenState, Shared};
+use super::meta::StateMeta;
+use super::record::{Digest, RawRecord};
+use super::table::{Batch, TableError, TableStore};
+use crate::codec;
+use crate::runner::{Bell, Flow, Runner};
+use crate::types::LogId;
+
+/// Where a checkpoint says what it covers. No record's key starts like this: theirs start with the
+/// codec's version, which is never 0.
+pub(super) const META_KEY: &[u8] = b"\0checkpoint";
+
+/// A whole table is written in pieces of this many records.
+const PIECE_RECORDS: usize = 1024;
+
+/// What a checkpoint says of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct CheckpointMeta {
+    pub(super) state: StateMeta,
+    /// Of every record.
+    pub(super) digest: u128,
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing was applied since the last checkpoint.
+    Nothing,
+    /// The log has not synced all of it yet: the next step writes it.
+    Waiting,
+    /// A checkpoint was written.
+    Written {
+        /// How many records were put or deleted.
+        records: usize,
+        /// Whether it was the whole table, not only what changed.
+        whole: bool,
+    },
+}
+
+/// Keeps a checkpoint of the table: the records that changed since the last one, and what it now
+/// covers, in one batch.
+///
+/// A lock that was taken and released in between is not touched. Nothing is written that the log
+/// has not synced: after a power cut the log never ends before the checkpoint.
+pub struct Checkpointer {
+    shared: Arc<Shared>,
+    store: Box<dyn TableStore>,
+    digest: Digest,
+    written: Option<LogId>,
+    generation: u64,
+    /// The store holds nothing to build on.
+    rewrite: bool,
+    waiting: Option<Cut>,
+}
+
+impl Checkpointer {
+    /// `kept` is what the store holds of the table as it is in `shared`, if it does.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        store: Box<dyn TableStore>,
+        kept: Option<Digest>,
+    ) -> Self {
+        let (generation, written) = shared.position();
+        Self {
+            shared,
+            store,
+            digest: kept.unwrap_or_default(),
+            written,
+            generation,
+            rewrite: kept.is_none(),
+            waiting: None,
+        }
+    }
+
+    /// Writes a checkpoint if there is something new. Blocks on files, and holds the table's lock
+    /// only as long as freezing it takes. After an error the next step writes the whole table.
+    pub fn step(&mut self) -> Result<Step, TableError> {
+        let (generation, applied) = self.shared.position();
+        let waiting = self.waiting.take();
+        let cut = match waiting.filter(|cut| cut.generation == generation) {
+            Some(cut) => cut,
+            None if applied == self.written && generation == self.generation && !self.rewrite => {
+                return Ok(Step::Nothing);
+            }
+            None => self.shared.cut(),
+        };
+        if !self.shared.is_durable(cut.state.meta.last_applied()) {
+            self.waiting = Some(cut);
+            return Ok(Step::Waiting);
+        }
+        let whole = self.rewrite || cut.generation != self.generation;
+        // Until it is done, the store is not what `digest` says.
+        self.rewrite = true;
+        let records = if whole {
+            self.write_whole(&cut.state)?
+        } else {
+            self.write_changes(&cut)?
+        };
+        self.rewrite = false;
+        self.written = cut.state.meta.last_applied();
+        self.generation = cut.generation;
+        Ok(Step::Written { records, whole })
+    }
+
+    fn write_changes(&mut self, cut: &Cut) -> Result<usize, TableError> {
+        let mut batch = Batch::default();
+        let mut digest = self.digest;
+        for key in &cut.changes {
+            let record = cut.state.records.record(key);
+            let key = codec::encode(key);
+            let new = record.map(|record| codec::encode(&record));
+            let old = self.store.get(&key)?;
+            if old == new {
+                continue;
+            }
+            if let Some(old) = old {
+                digest.subtract(&key, &old);
+            }
+            match new {
+                Some(new) => {
+                    digest.add(&key, &new);
+                    batch.put(key, new);
+                }
+                None => batch.delete(key),
+            }
+        }
+        let records = batch.changes.len();
+        self.end(batch, &cut.state, digest)?;
+        Ok(records)
+    }
+
+    /// Not in one batch, which would have to hold the whole table: the store says that it covers
+    /// nothing until the last piece. Found like this, the table is rebuilt from snapshot and log.
+    fn write_whole(&mut self, state: &FrozenState) -> Result<usize, TableError> {
+        let mut piece = Batch::default();
+        piece.delete(META_KEY.into());
+        self.store.apply(std::mem::take(&mut piece))?;
+        self.store.flush()?;
+        self.store.clear()?;
+        let mut digest = Digest::default();
+        let mut records = 0;
+        for (key, record) in state.records.records() {
+            let RawRecord { key, value } = RawRecord::new(&key, &record);
+            digest.add(&key, &value);
+            piece.put(key, value);
+            records += 1;
+            if piece.changes.len() == PIECE_RECORDS {
+                self.store.apply(std::mem::take(&mut piece))?;
+            }
+        }
+        self.end(piece, state, digest)?;
+        Ok(records)
+    }
+
+    fn end(
+        &mut self,
+        mut batch: Batch,
+        state: &FrozenState,
+        digest: Digest,
+    ) -> Result<(), TableError> {
+        let meta = CheckpointMeta {
+            state: state.meta.clone(),
+            digest: digest.sum(),
+        };
+        batch.put(META_KEY.into(), codec::encode(&meta));
+        self.store.apply(batch)?;
+        self.store.flush()?;
+        self.digest = digest;
+        Ok(())
+    }
+}
+
+const RUN: u8 = 0;
+/// Ends after one more step.
+const FINISH: u8 = 1;
+/// Ends at once.
+const ABANDON: u8 = 2;
+
+/// A checkpointer at work: on a thread, or as a task of a simulation. Dropped, it ends without a
+/// last checkpoint.
+pub struct Checkpoints {
+    bell: Arc<Bell>,
+    state: Arc<AtomicU8>,
+    ended: Option<oneshot::Receiver<()>>,
+}
+
+impl Checkpoints {
+    /// Starts. `failed` is called from there when a step fails.
+    pub fn start(
+        checkpointer: Checkpointer,
+        runner: &dyn Runner,
+        mut failed: impl FnMut(TableError) + Send + 'static,
+    ) -> Self {
+        let bell = Arc::new(Bell::default());
+        let state = Arc::new(AtomicU8::new(RUN));
+        let (end, ended) = oneshot::channel();
+        let mut working = Some((checkpointer, end));
+        let told = Arc::clone(&state);
+        let step = move || {
+            let told = told.load(Ordering::Acquire);
+            if let Some((checkpointer, _)) = &mut working
+                && told != ABANDON
+                && let Err(error) = checkpointer.step()
+            {
+                failed(error);
+            }
+            if told == RUN {
+                return Flow::Continue;
+            }
+            if let Some((checkpointer, end)) = working.take() {
+                // Closes the store before anyone is told.
+                drop(checkpointer);
+                let _ = end.send(());
+            }
+            Flow::Stop
+        };
+        runner.drive("checkpoint", Arc::clone(&bell), Box::new(step));
+        Self {
+            bell,
+            state,
+            ended: Some(ended),
+        }
+    }
+
+    /// Asks for a checkpoint: about once a second.
+    pub fn tick(&self) {
+        self.bell.ring();
+    }
+
+    /// Takes a last checkpoint and closes the store.
+    pub async fn stop(mut self) {
+        self.end(FINISH);
+        if let Some(ended) = self.ended.take() {
+            // Either way it has ended.
+            let _ = ended.await;
+        }
+    }
+
+    fn end(&self, how: u8) {
+        self.state.store(how, Ordering::Release);
+        self.bell.ring();
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        if self.state.load(Ordering::Acquire) == RUN {
+            self.end(ABANDON);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What a checkpoint or a snapshot covers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{LogIdRecord, StoredMembershipRecord};
+use crate::types::{LogId, SnapshotMeta, StoredMembership};
+
+/// What a state of the machine covers, as it is kept and sent, in format version 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateMeta {
+    /// The newest entry that was applied; none in an empty table.
+    pub last_applied: Option<LogIdRecord>,
+    /// The members as of that entry.
+    pub membership: StoredMembershipRecord,
+    /// Cluster time as of that entry, in ms.
+    pub cluster_ms: u64,
+}
+
+impl StateMeta {
+    /// The newest entry that was applied.
+    pub fn last_applied(&self) -> Option<LogId> {
+        self.last_applied.map(LogId::from)
+    }
+
+    /// The members as of that entry.
+    pub fn membership(&self) -> StoredMembership {
+        self.membership.clone().into()
+    }
+
+    /// The same in openraft's words.
+    pub fn snapshot_meta(&self) -> SnapshotMeta {
+        SnapshotMeta {
+            last_log_id: self.last_applied(),
+            last_membership: self.membership(),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Tables in sled.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Batch, Scan, TableEngine, TableError, TableStore};
+
+/// What sled may keep of its pages in memory: 64 MiB. Reads of locks never come here, so this is
+/// for the checkpointer alone.
+const CACHE_BYTES: u64 = 64 << 20;
+/// Directories put aside that are kept.
+const ASIDE_MAX: usize = 2;
+
+/// sled 0.34. Its flush is no device flush, and a damaged directory may make it panic: it holds a
+/// checkpoint, never the truth.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SledTables;
+
+struct SledTable(sled::Db);
+
+impl From<sled::Error> for TableError {
+    fn from(error: sled::Error) -> Self {
+        Self::new(error)
+    }
+}
+
+impl TableEngine for SledTables {
+    fn open(&self, dir: &Path) -> Result<Box<dyn TableStore>, TableError> {
+        let db = sled::Config::new()
+            .path(dir)
+            .cache_capacity(CACHE_BYTES)
+            // We flush: once a checkpoint, and never in between.
+            .flush_every_ms(None)
+            .open()?;
+        Ok(Box::new(SledTable(db)))
+    }
+
+    fn set_aside(&self, dir: &Path) -> io::Result<Option<PathBuf>> {
+        if !std::fs::exists(dir)? {
+            return Ok(None);
+        }
+        let parent = dir.parent().unwrap_or(Path::new("."));
+        let prefix = format!(
+            "{}.broken-",
+            dir.file_name().unwrap_or_default().to_string_lossy()
+        );
+        let mut aside: Vec<u64> = Vec::new();
+        for entry in std::fs::read_dir(parent)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(&prefix));
+            aside.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        }
+        aside.sort_unstable();
+        let next = aside.last().map_or(1, |last| last + 1);
+        let excess = (aside.len() + 1).saturating_sub(ASIDE_MAX);
+        for old in &aside[..excess] {
+            std::fs::remove_dir_all(parent.join(format!("{prefix}{old}")))?;
+        }
+        let to = parent.join(format!("{prefix}{next}"));
+        std::fs::rename(dir, &to)?;
+        std::fs::File::open(parent)?.sync_all()?;
+        Ok(Some(to))
+    }
+}
+
+impl TableStore for SledTable {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
+        Ok(self.0.get(key)?.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self) -> Scan<'_> {
+        Box::new(self.0.iter().map(|entry| {
+            let (key, value) = entry?;
+            Ok((key.to_vec(), value.to_vec()))
+        }))
+    }
+
+    fn apply(&mut self, batch: Batch) -> Result<(), TableError> {
+        let mut changes = sled::Batch::default();
+        for (key, value) in batch.changes {
+            match value {
+                Some(value) => changes.insert(key, value),
+                None => changes.remove(key),
+            }
+        }
+        Ok(self.0.apply_batch(changes)?)
+    }
+
+    fn clear(&mut self) -> Result<(), TableError> {
+        Ok(self.0.clear()?)
+    }
+
+    fn flush(&mut self) -> Result<(), TableError> {
+        self.0.flush()?;
+        Ok(())
+    }
+}
