@@ -3,4 +3,5 @@
 //! Absent by design: HTTP and JSON.
 
 pub mod api;
+pub mod node;
 pub mod peer;

@@ -1,0 +1,148 @@
+//! An acquire under way, and what becomes of it when its caller goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use evermind_lock::command::{Action, Attachment, OpId};
+use evermind_lock::names::{Holder, Resource};
+use evermind_lock::outcome::{Decision, Outcome};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::core::Core;
+use super::pending::Answered;
+use super::{LEADER_PATIENCE, UNKNOWN_AFTER, no_leader};
+use crate::api::NodeError;
+
+/// An operation whose decision somebody waits for.
+pub(crate) struct Operation {
+    core: Arc<Core>,
+    id: OpId,
+    answered: Answered,
+    leader_by: Instant,
+    ends: Instant,
+}
+
+impl Operation {
+    /// Opens and sends it. `window` is how long it may stand in line.
+    pub(crate) fn start(
+        core: &Arc<Core>,
+        action: Action,
+        window: Duration,
+        attached: impl FnOnce(OpId) -> Option<Attachment>,
+    ) -> Result<Self, NodeError> {
+        let now = Instant::now();
+        let ends = now + window + UNKNOWN_AFTER;
+        let (caller, answered) = oneshot::channel();
+        let id = core.submit(action, ends, Some(caller), attached)?;
+        Ok(Self {
+            core: Arc::clone(core),
+            id,
+            answered,
+            leader_by: now + LEADER_PATIENCE,
+            ends,
+        })
+    }
+
+    /// Its decision, or at its end why there is none. Cancel-safe.
+    pub(crate) async fn decision(&mut self) -> Result<Decision, NodeError> {
+        if let Ok(answer) = timeout_at(self.leader_by, &mut self.answered).await {
+            return answer.map_err(|_| NodeError::Unknown)?;
+        }
+        if self.core.pending().never_proposed(self.id.sequence) {
+            self.give_up();
+            return Err(no_leader());
+        }
+        if let Ok(answer) = timeout_at(self.ends, &mut self.answered).await {
+            return answer.map_err(|_| NodeError::Unknown)?;
+        }
+        self.give_up();
+        Err(NodeError::Unknown)
+    }
+
+    fn give_up(&self) {
+        let attachment = self.core.pending().give_up(self.id.sequence);
+        if let Some(attachment) = attachment {
+            self.core.submit_own(Action::Abandon(attachment));
+        }
+    }
+}
+
+/// An acquire under way. Dropping it before [`Acquisition::handed_over`] gives up: a place in line
+/// is detached, a grant that raced is released.
+pub struct Acquisition {
+    stage: Stage,
+    resource: Resource,
+    holder: Holder,
+}
+
+enum Stage {
+    Refused(NodeError),
+    Open(Operation),
+    /// Granted, and nobody has been told.
+    Granted(Arc<Core>, OpId),
+    Over,
+}
+
+impl Acquisition {
+    pub(crate) fn start(core: &Arc<Core>, action: Action, window: Duration, resource: Resource, holder: Holder) -> Self {
+        let attachment = |operation| {
+            Some(Attachment {
+                operation,
+                resource: resource.clone(),
+                holder: holder.clone(),
+            })
+        };
+        let stage = match Operation::start(core, action, window, attachment) {
+            Ok(operation) => Stage::Open(operation),
+            Err(error) => Stage::Refused(error),
+        };
+        Self { stage, resource, holder }
+    }
+
+    /// Granted or refused; for a wait, when it ends. Cancel-safe; to be called to its end once.
+    ///
+    /// # Errors
+    /// [`NodeError::NoLeader`] after 5 s without anyone to propose to, [`NodeError::Unknown`] 10 s
+    /// after the waiting window.
+    pub async fn decision(&mut self) -> Result<Decision, NodeError> {
+        let operation = match &mut self.stage {
+            Stage::Open(operation) => operation,
+            Stage::Refused(error) => return Err(error.clone()),
+            Stage::Granted(..) | Stage::Over => return Err(NodeError::Unknown),
+        };
+        let decided = operation.decision().await;
+        let granted = match &decided {
+            Ok(Decision { outcome: Outcome::Granted(granted), .. }) => {
+                // A repeated request may have been answered with its first holder's name.
+                self.holder = granted.holder.clone();
+                true
+            }
+            _ => false,
+        };
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        if let (true, Stage::Open(operation)) = (granted, stage) {
+            self.stage = Stage::Granted(operation.core, operation.id);
+        }
+        decided
+    }
+
+    /// The answer is on its way to the caller's socket: the grant is the caller's now.
+    pub fn handed_over(mut self) {
+        self.stage = Stage::Over;
+    }
+}
+
+impl Drop for Acquisition {
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Refused(_) | Stage::Over => {}
+            Stage::Open(operation) => operation.give_up(),
+            Stage::Granted(core, operation) => core.submit_own(Action::Abandon(Attachment {
+                operation,
+                resource: self.resource.clone(),
+                holder: self.holder.clone(),
+            })),
+        }
+    }
+}

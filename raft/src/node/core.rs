@@ -1,0 +1,266 @@
+//! What the parts of a node share.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use evermind_lock::command::{Action, Attachment, Command, NodeId, OpId, Stamp};
+use evermind_lock::outcome::{Decision, Event};
+use evermind_lock::table::{AttachmentState, LockTable};
+use evermind_storage::machine::{Applied, MachineHandle, Observer, Progress};
+use evermind_storage::types::Proposal;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::clock::{Clocks, TermClock};
+use super::pending::{Aftermath, Answer, Pending};
+use super::route::Route;
+use crate::api::NodeError;
+
+/// Locks, and goes on with what is there if a holder panicked: a panic ends the process anyway.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a peer said of itself when it was last met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Contact {
+    pub(crate) disk: u128,
+    pub(crate) http: String,
+    pub(crate) boot: u64,
+}
+
+/// What the parts of a node share, from before consensus starts.
+pub(crate) struct Core {
+    pub(crate) me: NodeId,
+    pub(crate) boot: u64,
+    pub(crate) clocks: Arc<dyn Clocks>,
+    pub(crate) table: MachineHandle,
+    pending: Mutex<Pending>,
+    /// Sequences to send.
+    outbox: mpsc::UnboundedSender<u64>,
+    pub(crate) route: watch::Sender<Route>,
+    /// The clock of the term in which this node leads.
+    clock: Mutex<Option<TermClock>>,
+    /// Newest applied entry.
+    pub(crate) applied: watch::Sender<u64>,
+    applied_ms: AtomicU64,
+    next_deadline_ms: AtomicU64,
+    /// Before which deadline the steward sleeps no longer.
+    pub(crate) steward_until_ms: AtomicU64,
+    pub(crate) steward: Notify,
+    pub(crate) contacts: Mutex<BTreeMap<NodeId, Contact>>,
+    pub(crate) met: Notify,
+    stopped: watch::Sender<Option<String>>,
+    pub(crate) stopping: AtomicBool,
+}
+
+/// No deadline at all.
+const NEVER: u64 = u64::MAX;
+
+impl Core {
+    /// The second part is what the dispatcher reads.
+    pub(crate) fn new(
+        me: NodeId,
+        boot: u64,
+        clocks: Arc<dyn Clocks>,
+        table: MachineHandle,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<u64>) {
+        // Unbounded in type only: each message stands for an open operation, and those are bounded.
+        let (outbox, inbox) = mpsc::unbounded_channel();
+        let core = Self {
+            me,
+            boot,
+            clocks,
+            pending: Mutex::new(Pending::new(me, boot)),
+            outbox,
+            route: watch::Sender::new(Route::None),
+            clock: Mutex::new(None),
+            applied: watch::Sender::new(table.progress().last_applied.map_or(0, |log_id| log_id.index)),
+            applied_ms: AtomicU64::new(table.read(LockTable::now_ms)),
+            next_deadline_ms: AtomicU64::new(
+                table.read(LockTable::next_deadline_ms).unwrap_or(NEVER),
+            ),
+            table,
+            steward_until_ms: AtomicU64::new(NEVER),
+            steward: Notify::new(),
+            contacts: Mutex::new(BTreeMap::new()),
+            met: Notify::new(),
+            stopped: watch::Sender::new(None),
+            stopping: AtomicBool::new(false),
+        };
+        (Arc::new(core), inbox)
+    }
+
+    pub(crate) fn pending(&self) -> MutexGuard<'_, Pending> {
+        lock(&self.pending)
+    }
+
+    pub(crate) fn route(&self) -> Route {
+        *self.route.borrow()
+    }
+
+    /// Opens an operation and has it sent; its decision comes by `caller`. `expires`: after this
+    /// it is no longer sent.
+    pub(crate) fn submit(
+        &self,
+        action: Action,
+        expires: Instant,
+        caller: Option<oneshot::Sender<Answer>>,
+        attached: impl FnOnce(OpId) -> Option<Attachment>,
+    ) -> Result<OpId, NodeError> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(NodeError::Stopping);
+        }
+        let mut pending = self.pending();
+        let id = pending.open(action, expires, caller).ok_or(NodeError::Busy)?;
+        if let Some(attachment) = attached(id) {
+            pending.attach(attachment);
+        }
+        drop(pending);
+        // The dispatcher ends with the process only.
+        let _ = self.outbox.send(id.sequence);
+        Ok(id)
+    }
+
+    /// Has a command of the node's own carried out, some time, at most once.
+    pub(crate) fn submit_own(&self, action: Action) {
+        let expires = Instant::now() + super::OWN_COMMAND_KEPT;
+        if let Err(error) = self.submit(action, expires, None, |_| None) {
+            tracing::warn!(%error, "a hang-up could not be passed on; its wait ends with its window, its grant with its lease");
+        }
+    }
+
+    /// Cluster time and wall time for an entry of `term`; `None` if this node's clock is not of
+    /// that term. The one place where entries get their time.
+    pub(crate) fn stamp(&self, term: u64) -> Option<Stamp> {
+        let mut clock = lock(&self.clock);
+        let clock = clock.as_mut().filter(|clock| clock.term == term)?;
+        let applied_ms = self.applied_ms();
+        Some(Stamp {
+            cluster_ms: clock.read_ms(applied_ms, self.clocks.since_boot()),
+            term,
+            wall_ms: self.clocks.wall_ms(),
+        })
+    }
+
+    /// A command with its time, for an entry of `term`.
+    pub(crate) fn stamped(&self, term: u64, command: Command) -> Option<Proposal> {
+        self.stamp(term).map(|stamp| Proposal { stamp, command })
+    }
+
+    /// From here on this node leads in `term`, or in none.
+    pub(crate) fn anchor_clock(&self, term: Option<u64>) {
+        let mut clock = lock(&self.clock);
+        match term {
+            Some(term) if clock.as_ref().is_some_and(|clock| clock.term == term) => {}
+            Some(term) => {
+                let applied_ms = self.applied_ms();
+                *clock = Some(TermClock::anchor(term, applied_ms, self.clocks.since_boot()));
+            }
+            None => *clock = None,
+        }
+    }
+
+    pub(crate) fn applied_ms(&self) -> u64 {
+        self.applied_ms.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn next_deadline_ms(&self) -> u64 {
+        self.next_deadline_ms.load(Ordering::Acquire)
+    }
+
+    /// Stops the node, with why; the first reason stands.
+    pub(crate) fn stop(&self, why: String) {
+        self.stopped.send_if_modified(|stopped| {
+            let first = stopped.is_none();
+            if first {
+                tracing::error!(%why, "the node stops");
+                *stopped = Some(why);
+            }
+            first
+        });
+    }
+
+    pub(crate) async fn stopped(&self) -> String {
+        let mut stopped = self.stopped.subscribe();
+        let why = stopped.wait_for(Option::is_some).await;
+        why.ok().and_then(|why| why.clone()).unwrap_or_default()
+    }
+
+    fn progressed(&self, progress: &Progress) {
+        // Time first: whoever sees the index must not read an older time.
+        self.applied_ms.store(progress.now_ms, Ordering::Release);
+        let deadline = progress.next_deadline_ms.unwrap_or(NEVER);
+        self.next_deadline_ms.store(deadline, Ordering::Release);
+        let applied = progress.last_applied.map_or(0, |log_id| log_id.index);
+        self.applied.send_replace(applied);
+        if deadline < self.steward_until_ms.load(Ordering::Acquire) {
+            self.steward.notify_one();
+        }
+    }
+
+    fn finish(&self, after: Aftermath) {
+        for attachment in after.abandon {
+            self.submit_own(Action::Abandon(attachment));
+        }
+        for attachment in after.reattach {
+            self.submit_own(Action::Reattach(attachment));
+        }
+    }
+
+    /// Settles the waits whose end may have passed unseen, by what the table says now.
+    fn settle_doubtful(&self) {
+        let doubtful = self.pending().take_doubtful();
+        for attachment in doubtful {
+            let state = self
+                .table
+                .read(|table| table.attachment(attachment.operation, &attachment.resource, &attachment.holder));
+            let answer = match state {
+                AttachmentState::Waiting => continue,
+                AttachmentState::Detached => {
+                    self.submit_own(Action::Reattach(attachment));
+                    continue;
+                }
+                AttachmentState::Ended(decision) => Ok(decision),
+                AttachmentState::Gone => Err(NodeError::Unknown),
+            };
+            self.pending().settle(attachment.operation.sequence, answer);
+        }
+    }
+}
+
+/// Answers callers as their entries are applied.
+impl Observer for Core {
+    fn applied(&self, batch: &[Applied], events: &[(u64, Event)], progress: Progress) {
+        self.progressed(&progress);
+        let mut after = Aftermath::default();
+        let mut pending = self.pending();
+        for applied in batch {
+            if let Some(operation) = applied.operation {
+                pending.decided(operation, &applied.decision, &mut after);
+            }
+        }
+        for (log_index, event) in events {
+            match event {
+                Event::WaitEnded { operation, outcome } => {
+                    let decision = Decision { log_index: *log_index, outcome: outcome.clone() };
+                    pending.wait_ended(*operation, decision, &mut after);
+                }
+                Event::Detached { operation } => pending.detached(*operation, &mut after),
+            }
+        }
+        let doubtful = pending.has_doubtful();
+        drop(pending);
+        self.finish(after);
+        if doubtful {
+            self.settle_doubtful();
+        }
+    }
+
+    fn replaced(&self, progress: Progress) {
+        self.progressed(&progress);
+        self.pending().doubt_all();
+        self.settle_doubtful();
+    }
+}

@@ -1,0 +1,460 @@
+//! The operations of this node that nobody has answered yet.
+//!
+//! An operation is answered by this node's own apply, whichever way its entry came to be in the
+//! log: so it survives the loss of a leader by being sent again under the same id, and the state
+//! machine sees to it that it takes effect once.
+//!
+//! Invariants:
+//! - `answered_below` is at most the sequence of every open operation, so no command that this
+//!   node sends ever makes an open one stale.
+//! - An acquire that was given up before its first decision is remembered (`forsaken`) until it
+//!   can no longer take effect; if it does, what it got is given back.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use evermind_lock::command::{Action, Attachment, Command, NodeId, OpId, Operation};
+use evermind_lock::limits::OPEN_OPERATIONS_MAX;
+use evermind_lock::outcome::{Decision, Outcome};
+use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant};
+
+use super::route::Route;
+use crate::api::NodeError;
+
+/// After this long without a decision an operation is sent again, on the same route. A safety net:
+/// what a changed route or a broken connection tells is acted on at once. Doubles at each use.
+const RESEND_AFTER: Duration = Duration::from_secs(1);
+const RESEND_AFTER_MAX: Duration = Duration::from_secs(8);
+
+pub(crate) type Answer = Result<Decision, NodeError>;
+
+/// What a caller waits for.
+pub(crate) type Answered = oneshot::Receiver<Answer>;
+
+/// An operation without a decision.
+struct Open {
+    action: Action,
+    /// The `answered_below` of its first sending: every later one is at least this.
+    answered_below: u64,
+    /// By which route it was last sent; `None`: it is to be sent.
+    sent: Option<(Route, Instant)>,
+    sendings: u32,
+    /// Some sending may have been appended, for all we know.
+    uncertain: bool,
+    /// After this it is sent no more and counts as answered.
+    expires: Instant,
+    caller: Option<oneshot::Sender<Answer>>,
+    attachment: Option<Attachment>,
+}
+
+/// An acquire that stands in line.
+struct Wait {
+    attachment: Attachment,
+    caller: oneshot::Sender<Answer>,
+    /// Its decision came of a repeated sending, or a snapshot was installed since: its end may
+    /// have passed unseen.
+    doubtful: bool,
+}
+
+/// See the module's text.
+pub(crate) struct Pending {
+    node: NodeId,
+    boot: u64,
+    /// Every operation below this is answered.
+    answered_below: u64,
+    /// `open[i]` has the sequence `answered_below + i`; `None`: answered.
+    open: VecDeque<Option<Open>>,
+    waits: HashMap<u64, Wait>,
+    forsaken: BTreeMap<u64, Attachment>,
+    /// How many of `waits` are doubtful, at most.
+    doubtful: usize,
+}
+
+/// What is left to do after entries were applied.
+#[derive(Default)]
+pub(crate) struct Aftermath {
+    /// Grants and places in line that nobody waits for.
+    pub(crate) abandon: Vec<Attachment>,
+    /// Waits whose attachment was dropped although their callers are here.
+    pub(crate) reattach: Vec<Attachment>,
+}
+
+impl Pending {
+    pub(crate) fn new(node: NodeId, boot: u64) -> Self {
+        Self {
+            node,
+            boot,
+            answered_below: 1,
+            open: VecDeque::new(),
+            waits: HashMap::new(),
+            forsaken: BTreeMap::new(),
+            doubtful: 0,
+        }
+    }
+
+    /// How many operations are open or stand in line.
+    pub(crate) fn len(&self) -> usize {
+        self.open.iter().flatten().count() + self.waits.len()
+    }
+
+    /// Opens an operation that is sent until `expires`. `None`: as many are open as may be.
+    pub(crate) fn open(
+        &mut self,
+        action: Action,
+        expires: Instant,
+        caller: Option<oneshot::Sender<Answer>>,
+    ) -> Option<OpId> {
+        if self.open.len() as u64 + self.waits.len() as u64 >= OPEN_OPERATIONS_MAX {
+            return None;
+        }
+        let id = self.id(self.answered_below + self.open.len() as u64);
+        self.open.push_back(Some(Open {
+            action,
+            answered_below: self.answered_below,
+            sent: None,
+            sendings: 0,
+            uncertain: false,
+            expires,
+            caller,
+            attachment: None,
+        }));
+        Some(id)
+    }
+
+    /// Says what an acquire is attached to, once its id is known.
+    pub(crate) fn attach(&mut self, attachment: Attachment) {
+        let sequence = attachment.operation.sequence;
+        if let Some(open) = self.slot(sequence) {
+            open.attachment = Some(attachment);
+        }
+    }
+
+    /// The command to send for an operation, if it is still open. Marks it as sent by `route`.
+    pub(crate) fn send(&mut self, sequence: u64, route: Route, now: Instant) -> Option<Command> {
+        let answered_below = self.answered_below;
+        let id = self.id(sequence);
+        let open = self.slot(sequence)?;
+        open.sent = Some((route, now));
+        open.sendings += 1;
+        Some(Command {
+            operation: Some(Operation { id, answered_below }),
+            action: open.action.clone(),
+        })
+    }
+
+    /// A sending certainly did not reach the log.
+    pub(crate) fn not_sent(&mut self, sequence: u64) {
+        if let Some(open) = self.slot(sequence) {
+            open.sent = None;
+        }
+    }
+
+    /// A sending may have reached the log, or not; it is to be sent again.
+    pub(crate) fn lost(&mut self, sequence: u64) {
+        if let Some(open) = self.slot(sequence) {
+            open.sent = None;
+            open.uncertain = true;
+        }
+    }
+
+    /// Which operations are to be sent now, in order: those never sent, those sent by another
+    /// route, and those whose decision is overdue.
+    pub(crate) fn due(&mut self, route: Route, now: Instant) -> Vec<u64> {
+        let base = self.answered_below;
+        let mut due = Vec::new();
+        let mut expired = Vec::new();
+        for (slot, sequence) in self.open.iter_mut().zip(base..) {
+            let Some(open) = slot else { continue };
+            if now >= open.expires {
+                expired.push(sequence);
+                continue;
+            }
+            match open.sent {
+                None => due.push(sequence),
+                Some((by, at)) => {
+                    let patience = RESEND_AFTER * (1 << open.sendings.clamp(1, 4)) / 2;
+                    if by != route || now >= at + patience.min(RESEND_AFTER_MAX) {
+                        open.uncertain = true;
+                        due.push(sequence);
+                    }
+                }
+            }
+        }
+        for sequence in expired {
+            self.give_up(sequence);
+        }
+        due
+    }
+
+    /// Whether an operation is open and certainly in no log.
+    pub(crate) fn never_proposed(&mut self, sequence: u64) -> bool {
+        self.slot(sequence).is_some_and(|open| open.sent.is_none() && !open.uncertain)
+    }
+
+    /// Its caller waits no longer. What is to be given back now, if anything.
+    pub(crate) fn give_up(&mut self, sequence: u64) -> Option<Attachment> {
+        if let Some(wait) = self.waits.remove(&sequence) {
+            return Some(wait.attachment);
+        }
+        let open = self.take(sequence)?;
+        if let Some(attachment) = open.attachment
+            && (open.sent.is_some() || open.uncertain)
+        {
+            self.forsaken.insert(sequence, attachment);
+        }
+        None
+    }
+
+    /// An operation of this boot was decided in an entry that this node applied.
+    pub(crate) fn decided(&mut self, operation: OpId, decision: &Decision, after: &mut Aftermath) {
+        if operation.node != self.node || operation.boot != self.boot {
+            return;
+        }
+        let sequence = operation.sequence;
+        if let Some(attachment) = self.forsaken.remove(&sequence) {
+            if matches!(decision.outcome, Outcome::Granted(_) | Outcome::Queued) {
+                after.abandon.push(attachment);
+            }
+            return;
+        }
+        let Some(open) = self.take(sequence) else { return };
+        // Nothing below what this command carried can take effect any more.
+        self.forsaken = self.forsaken.split_off(&open.answered_below);
+        let Some(caller) = open.caller else { return };
+        if decision.outcome == Outcome::Queued
+            && let Some(attachment) = open.attachment
+        {
+            if caller.is_closed() {
+                after.abandon.push(attachment);
+            } else {
+                let doubtful = open.sendings > 1;
+                self.doubtful += usize::from(doubtful);
+                self.waits.insert(sequence, Wait { attachment, caller, doubtful });
+            }
+            return;
+        }
+        if let Err(Ok(decision)) = caller.send(Ok(decision.clone()))
+            && let (Outcome::Granted(_), Some(attachment)) = (decision.outcome, open.attachment)
+        {
+            after.abandon.push(attachment);
+        }
+    }
+
+    /// A wait of this boot ended.
+    pub(crate) fn wait_ended(&mut self, operation: OpId, decision: Decision, after: &mut Aftermath) {
+        if operation.node != self.node || operation.boot != self.boot {
+            return;
+        }
+        if let Some(wait) = self.waits.remove(&operation.sequence)
+            && let Err(Ok(decision)) = wait.caller.send(Ok(decision))
+            && matches!(decision.outcome, Outcome::Granted(_))
+        {
+            after.abandon.push(wait.attachment);
+        }
+    }
+
+    /// A wait's attachment was dropped because this node was taken for dead.
+    pub(crate) fn detached(&mut self, operation: OpId, after: &mut Aftermath) {
+        if operation.node == self.node
+            && operation.boot == self.boot
+            && let Some(wait) = self.waits.get(&operation.sequence)
+        {
+            after.reattach.push(wait.attachment.clone());
+        }
+    }
+
+    /// A snapshot replaced the table: the ends of waits may have passed unseen.
+    pub(crate) fn doubt_all(&mut self) {
+        for wait in self.waits.values_mut() {
+            wait.doubtful = true;
+        }
+        self.doubtful = self.waits.len();
+        for open in self.open.iter_mut().flatten() {
+            open.sendings = open.sendings.max(2);
+            open.sent = None;
+            open.uncertain = true;
+        }
+    }
+
+    /// Whether any wait's end may have passed unseen.
+    pub(crate) fn has_doubtful(&self) -> bool {
+        self.doubtful > 0
+    }
+
+    /// The waits whose end may have passed unseen; each is asked about once.
+    pub(crate) fn take_doubtful(&mut self) -> Vec<Attachment> {
+        self.doubtful = 0;
+        self.waits
+            .values_mut()
+            .filter_map(|wait| std::mem::take(&mut wait.doubtful).then(|| wait.attachment.clone()))
+            .collect()
+    }
+
+    /// Ends a wait whose own end passed unseen.
+    pub(crate) fn settle(&mut self, sequence: u64, answer: Answer) {
+        if let Some(wait) = self.waits.remove(&sequence) {
+            // The caller may be gone: then its acquisition gave the wait up already.
+            let _ = wait.caller.send(answer);
+        }
+    }
+
+    /// Answers everything with an error: the node stops.
+    pub(crate) fn fail_all(&mut self) {
+        for open in self.open.drain(..).flatten() {
+            if let Some(caller) = open.caller {
+                let unknown = open.sent.is_some() || open.uncertain;
+                let error = if unknown { NodeError::Unknown } else { NodeError::Stopping };
+                let _ = caller.send(Err(error));
+            }
+        }
+        for (_, wait) in self.waits.drain() {
+            let _ = wait.caller.send(Err(NodeError::Unknown));
+        }
+    }
+
+    fn id(&self, sequence: u64) -> OpId {
+        OpId {
+            node: self.node,
+            boot: self.boot,
+            sequence,
+        }
+    }
+
+    fn slot(&mut self, sequence: u64) -> Option<&mut Open> {
+        let at = usize::try_from(sequence.checked_sub(self.answered_below)?).ok()?;
+        self.open.get_mut(at)?.as_mut()
+    }
+
+    /// Takes an operation out: it is answered from here on.
+    fn take(&mut self, sequence: u64) -> Option<Open> {
+        let at = usize::try_from(sequence.checked_sub(self.answered_below)?).ok()?;
+        let open = self.open.get_mut(at)?.take();
+        while let Some(None) = self.open.front() {
+            self.open.pop_front();
+            self.answered_below += 1;
+        }
+        open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evermind_lock::names::{Holder, IdentityId, Key, Resource};
+    use evermind_lock::outcome::Granted;
+
+    use super::*;
+
+    const LEADER_2: Route = Route::Remote { leader: 2, term: 5 };
+    const LEADER_3: Route = Route::Remote { leader: 3, term: 6 };
+
+    fn open(pending: &mut Pending) -> (OpId, Answered) {
+        let (caller, answered) = oneshot::channel();
+        let expires = Instant::now() + Duration::from_secs(10);
+        let id = pending.open(Action::Expire, expires, Some(caller)).expect("there is room");
+        let attachment = Attachment {
+            operation: id,
+            resource: Resource {
+                identity: IdentityId::new("i").unwrap(),
+                key: Key::new("k").unwrap(),
+            },
+            holder: Holder::new("h").unwrap(),
+        };
+        pending.attach(attachment);
+        (id, answered)
+    }
+
+    fn granted() -> Decision {
+        Decision {
+            log_index: 9,
+            outcome: Outcome::Granted(Granted {
+                holder: Holder::new("h").unwrap(),
+                fencing_token: 1,
+                expires_in_ms: 1,
+                waited_ms: 0,
+                attempts: 1,
+            }),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_operation_is_sent_again_by_another_route_under_its_own_id() {
+        let mut pending = Pending::new(1, 4);
+        let (id, answered) = open(&mut pending);
+        let now = Instant::now();
+        assert_eq!(pending.due(LEADER_2, now), [id.sequence]);
+        let first = pending.send(id.sequence, LEADER_2, now).unwrap();
+        assert!(pending.due(LEADER_2, now).is_empty());
+        assert_eq!(pending.due(LEADER_3, now), [id.sequence]);
+        let second = pending.send(id.sequence, LEADER_3, now).unwrap();
+        assert_eq!(first.operation.unwrap().id, second.operation.unwrap().id);
+        pending.decided(id, &granted(), &mut Aftermath::default());
+        assert_eq!(answered.await.unwrap(), Ok(granted()));
+        assert!(pending.due(LEADER_2, now).is_empty());
+    }
+
+    #[tokio::test]
+    async fn answered_below_never_passes_an_open_operation() {
+        let mut pending = Pending::new(1, 1);
+        let now = Instant::now();
+        let (a, _keep_a) = open(&mut pending);
+        let (b, _keep_b) = open(&mut pending);
+        pending.send(a.sequence, LEADER_2, now);
+        pending.decided(b, &granted(), &mut Aftermath::default());
+        let (c, _keep_c) = open(&mut pending);
+        assert_eq!(pending.send(c.sequence, LEADER_2, now).unwrap().operation.unwrap().answered_below, a.sequence);
+        pending.decided(a, &granted(), &mut Aftermath::default());
+        assert_eq!(pending.send(c.sequence, LEADER_2, now).unwrap().operation.unwrap().answered_below, c.sequence);
+    }
+
+    #[tokio::test]
+    async fn a_grant_for_a_caller_that_gave_up_is_given_back() {
+        let mut pending = Pending::new(1, 1);
+        let (id, answered) = open(&mut pending);
+        pending.send(id.sequence, LEADER_2, Instant::now());
+        drop(answered);
+        assert!(pending.give_up(id.sequence).is_none(), "nobody knows yet what it got");
+        let mut after = Aftermath::default();
+        pending.decided(id, &granted(), &mut after);
+        assert_eq!(after.abandon.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_forsaken_acquire_is_forgotten_once_it_can_no_longer_take_effect() {
+        let mut pending = Pending::new(1, 1);
+        let now = Instant::now();
+        let (a, _gone) = open(&mut pending);
+        pending.send(a.sequence, LEADER_2, now);
+        pending.give_up(a.sequence);
+        let (b, _keep) = open(&mut pending);
+        pending.send(b.sequence, LEADER_2, now);
+        assert_eq!(pending.forsaken.len(), 1);
+        pending.decided(b, &granted(), &mut Aftermath::default());
+        assert!(pending.forsaken.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_was_never_sent_was_never_proposed() {
+        let mut pending = Pending::new(1, 1);
+        let (id, _answered) = open(&mut pending);
+        assert!(pending.never_proposed(id.sequence));
+        pending.send(id.sequence, LEADER_2, Instant::now());
+        assert!(!pending.never_proposed(id.sequence));
+        pending.not_sent(id.sequence);
+        assert!(pending.never_proposed(id.sequence));
+        pending.lost(id.sequence);
+        assert!(!pending.never_proposed(id.sequence));
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_by_its_event() {
+        let mut pending = Pending::new(1, 1);
+        let (id, answered) = open(&mut pending);
+        pending.send(id.sequence, LEADER_2, Instant::now());
+        let queued = Decision { log_index: 3, outcome: Outcome::Queued };
+        pending.decided(id, &queued, &mut Aftermath::default());
+        assert_eq!(pending.len(), 1);
+        pending.wait_ended(id, granted(), &mut Aftermath::default());
+        assert_eq!(answered.await.unwrap(), Ok(granted()));
+        assert_eq!(pending.len(), 0);
+    }
+}

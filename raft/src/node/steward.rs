@@ -1,0 +1,183 @@
+//! What the leader does unasked: ends what is due, carries time into the log, settles what every
+//! node must agree on, and detaches the callers of nodes it no longer hears from.
+//!
+//! An idle cluster without leases proposes nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use evermind_lock::command::{Action, Command, KeyHash, Member, NodeId};
+use evermind_lock::names::IdentityId;
+use tokio::time::{Instant, timeout};
+
+use super::Raft;
+use super::clock::READ_EVERY;
+use super::core::{Core, lock};
+use super::dispatch::propose;
+use super::route::Route;
+use crate::peer::{AddressBook, PeerClient};
+
+/// While leases live, time is carried into the log at least this often: it bounds by how much a
+/// failover lengthens them.
+const TICK_MS: u64 = 1_000;
+
+/// A node that was not heard from for this long is taken for dead: its callers' places in line are
+/// passed over until they come back. Three times the longest election timeout.
+const SILENCE_MAX: Duration = Duration::from_millis(1_050);
+
+/// After this long a proposal of the steward's that had no effect is made again.
+const PROPOSE_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// What the operator gave this node to settle once for the cluster.
+pub(crate) struct Founding {
+    pub(crate) global_prefix: String,
+    pub(crate) api_key: Option<(KeyHash, IdentityId)>,
+    pub(crate) advertise_http: String,
+    pub(crate) advertise_peer: String,
+    pub(crate) disk: u128,
+}
+
+pub(crate) struct Steward {
+    pub(crate) core: Arc<Core>,
+    pub(crate) raft: Raft,
+    pub(crate) peers: PeerClient,
+    pub(crate) addresses: AddressBook,
+    pub(crate) founding: Founding,
+}
+
+impl Steward {
+    /// Runs until the node stops.
+    pub(crate) async fn run(self) {
+        let mut route = self.core.route.subscribe();
+        loop {
+            let term = match *route.borrow_and_update() {
+                Route::Local { term } => Some(term),
+                Route::None | Route::Remote { .. } => None,
+            };
+            match term {
+                Some(term) => tokio::select! {
+                    () = self.lead(term) => {}
+                    changed = route.changed() => if changed.is_err() { return },
+                },
+                None => {
+                    if route.changed().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn lead(&self, term: u64) {
+        let since = Instant::now();
+        let mut due_proposed: Option<(u64, Instant)> = None;
+        let mut chores_at = Instant::now();
+        loop {
+            let now = Instant::now();
+            let Some(stamp) = self.core.stamp(term) else { return };
+            let deadline_ms = self.core.next_deadline_ms();
+            let applied_ms = self.core.applied_ms();
+            let due = stamp.cluster_ms >= deadline_ms;
+            let tick = stamp.cluster_ms >= applied_ms + TICK_MS && self.has_leases();
+            let repeated = due_proposed.is_some_and(|(deadline, at)| {
+                deadline == deadline_ms && now < at + PROPOSE_AGAIN_AFTER
+            });
+            if (due || tick) && !repeated {
+                due_proposed = Some((deadline_ms, now));
+                self.propose(term, Action::Expire).await;
+            }
+            if now >= chores_at {
+                chores_at = now + READ_EVERY;
+                self.chores(term, since).await;
+            }
+            let sleep = if due || deadline_ms == u64::MAX {
+                READ_EVERY
+            } else {
+                READ_EVERY.min(Duration::from_millis(deadline_ms.saturating_sub(stamp.cluster_ms).max(1)))
+            };
+            let until_ms = stamp.cluster_ms.saturating_add(u64::try_from(sleep.as_millis()).unwrap_or(u64::MAX));
+            // From here on an apply that brings an earlier deadline wakes this loop.
+            self.core.steward_until_ms.store(if due { u64::MAX } else { until_ms }, Ordering::Release);
+            if self.core.next_deadline_ms() == deadline_ms {
+                let _ = timeout(sleep, self.core.steward.notified()).await;
+            }
+            self.core.steward_until_ms.store(0, Ordering::Release);
+        }
+    }
+
+    fn has_leases(&self) -> bool {
+        self.core.table.read(|table| table.live_leases() > 0)
+    }
+
+    async fn propose(&self, term: u64, action: Action) {
+        let command = Command { operation: None, action };
+        // What is not taken is proposed again when it is looked at next.
+        propose(&self.core, &self.raft, term, command).await;
+    }
+
+    async fn chores(&self, term: u64, leading_since: Instant) {
+        for action in self.unsettled().into_iter().chain(self.silent(leading_since)) {
+            self.propose(term, action).await;
+        }
+    }
+
+    /// What the table does not have yet, or no longer has right.
+    fn unsettled(&self) -> Vec<Action> {
+        let founding = &self.founding;
+        let mut members = vec![Member {
+            node: self.core.me,
+            disk: founding.disk,
+            http: founding.advertise_http.clone(),
+            peer: founding.advertise_peer.clone(),
+        }];
+        for (node, contact) in lock(&self.core.contacts).iter() {
+            members.push(Member {
+                node: *node,
+                disk: contact.disk,
+                http: contact.http.clone(),
+                peer: self.addresses.get(*node).unwrap_or_default(),
+            });
+        }
+        self.core.table.read(|table| {
+            let mut actions = Vec::new();
+            if table.global_prefix().is_none() {
+                actions.push(Action::Found {
+                    global_prefix: founding.global_prefix.clone(),
+                });
+            }
+            if let Some((hash, identity)) = &founding.api_key
+                && table.api_key(hash).is_none()
+            {
+                actions.push(Action::AddApiKey {
+                    hash: *hash,
+                    identity: identity.clone(),
+                });
+            }
+            for member in members {
+                let settled = table
+                    .member(member.node)
+                    .is_some_and(|known| known.disk != member.disk || *known == member);
+                if !settled {
+                    actions.push(Action::RecordMember(member));
+                }
+            }
+            actions
+        })
+    }
+
+    /// Nodes that have callers in line and are gone, or were started anew since.
+    fn silent(&self, leading_since: Instant) -> Vec<Action> {
+        let attached: Vec<(NodeId, u64)> = self.core.table.read(|table| table.attached_nodes().collect());
+        let contacts = lock(&self.core.contacts);
+        let gone = attached.into_iter().filter(|(node, boot)| {
+            if *node == self.core.me {
+                return *boot < self.core.boot;
+            }
+            let heard = self.peers.last_heard(*node).unwrap_or(leading_since).max(leading_since);
+            let restarted = contacts.get(node).is_some_and(|contact| contact.boot > *boot);
+            restarted || heard.elapsed() > SILENCE_MAX
+        });
+        gone.map(|(node, boot)| Action::DetachNode { node, boot }).collect()
+    }
+}

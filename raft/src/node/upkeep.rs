@@ -1,0 +1,78 @@
+//! What every node does for itself, leader or not: checkpoints, snapshots, watching its disk,
+//! noticing that it has caught up.
+
+use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use evermind_storage::log::LogStore;
+use evermind_storage::machine::{Checkpoints, Snapshots};
+
+use super::Raft;
+use super::core::{Core, lock};
+use super::reads::Reads;
+
+/// Retry of the first linearizable read.
+const CATCH_UP_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Sets `caught_up` after the first linearizable read.
+pub(crate) async fn catch_up(core: Arc<Core>, reads: Reads, caught_up: Arc<AtomicBool>) {
+    while reads.barrier().await.is_err() {
+        if core.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        tokio::time::sleep(CATCH_UP_AGAIN_AFTER).await;
+    }
+    caught_up.store(true, Ordering::Release);
+    tracing::info!(applied = *core.applied.borrow(), "caught up with the cluster");
+}
+
+/// How often the table is written to its checkpoint.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// Asks for checkpoints.
+pub(crate) async fn tick_checkpoints(checkpoints: Arc<Mutex<Option<Checkpoints>>>) {
+    loop {
+        tokio::time::sleep(CHECKPOINT_EVERY).await;
+        if let Some(checkpoints) = &*lock(&checkpoints) {
+            checkpoints.tick();
+        }
+    }
+}
+
+/// Stops the node when its log fails: what was not acknowledged may or may not be on disk, and
+/// nothing more may be.
+pub(crate) async fn watch_disk(core: Arc<Core>, log: LogStore) {
+    let failure = log.failed().await;
+    core.stop(format!(
+        "the log cannot be written: {failure}\n\
+         hint: nothing acknowledged is lost; look at the disk, then start the node again"
+    ));
+}
+
+/// How often the size of the log is looked at.
+const COMPACT_EVERY: Duration = Duration::from_secs(1);
+
+/// The log since the last snapshot may grow to this, or to the size of that snapshot if it is more:
+/// so that what is written for snapshots is never more than what is written for the log.
+const LOG_BYTES_KEPT: u64 = 64 << 20;
+
+/// Has a snapshot made when the log has grown enough; openraft then purges the log behind it.
+pub(crate) async fn compact(raft: Raft, log: LogStore, snapshots: Snapshots) {
+    let mut asked_at: Option<u64> = None;
+    loop {
+        tokio::time::sleep(COMPACT_EVERY).await;
+        let snapshot = snapshots.current();
+        let (covered, bytes) = snapshot.map_or((0, 0), |snapshot| {
+            (snapshot.snapshot_meta().last_log_id.map_or(0, |log_id| log_id.index), snapshot.len())
+        });
+        let due = log.bytes_since(covered) > LOG_BYTES_KEPT.max(bytes);
+        if !due || asked_at == Some(covered) {
+            continue;
+        }
+        asked_at = Some(covered);
+        if raft.trigger().snapshot().await.is_err() {
+            return;
+        }
+    }
+}
