@@ -1,0 +1,153 @@
+//! From one request to one answer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::{get, post};
+use http::header::{CACHE_CONTROL, CONNECTION, HOST, SERVER, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
+use tower_service::Service;
+use uuid::Uuid;
+
+use crate::limits::{Limits, NAME_HEADER_BYTES_MAX};
+use crate::locks::Locks;
+use crate::problem::{Asked, Code, Operation, Problem};
+use crate::{lock_routes, look_routes};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What every handler has.
+pub(crate) struct Edge<L> {
+    pub(crate) locks: L,
+    pub(crate) limits: Limits,
+}
+
+/// The HTTP API of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    router: Router,
+    limits: Arc<Limits>,
+}
+
+impl App {
+    /// The API over `locks`.
+    pub fn new<L: Locks>(locks: L, limits: Limits) -> Self {
+        let edge = Arc::new(Edge {
+            locks,
+            limits: limits.clone(),
+        });
+        let router = Router::new()
+            .route("/lock/acquire", post(lock_routes::acquire::<L>))
+            .route("/lock/extend", post(lock_routes::extend::<L>))
+            .route("/lock/release", post(lock_routes::release::<L>))
+            .route("/v1/locks", get(look_routes::locks::<L>))
+            .route("/v1/locks/{key}", get(look_routes::lock::<L>))
+            .route("/v1/cluster", get(look_routes::cluster::<L>))
+            .route("/livez", get(look_routes::livez))
+            .route("/readyz", get(look_routes::readyz::<L>))
+            .fallback(not_found)
+            .method_not_allowed_fallback(method_not_allowed)
+            .with_state(edge);
+        Self {
+            router,
+            limits: Arc::new(limits),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    /// Answers one request. Dropping the future is how a caller's hang-up shows: an acquire that
+    /// stands in line is given up then.
+    pub async fn call(&self, mut request: Request<Body>) -> Response<Body> {
+        let started = Instant::now();
+        let id = request_id(request.headers());
+        // Handlers find the id where a caller's own would be.
+        request.headers_mut().insert(REQUEST_ID, id.clone());
+        let method = request.method().clone();
+        let uri = request.uri().clone();
+        // Hyper reads a request with both lengths by its chunks and drops `Content-Length`, so
+        // that one cannot be told from an honest one: neither may be followed by another request
+        // on the same connection (RFC 9112, section 6.1).
+        let chunked = request.headers().contains_key(TRANSFER_ENCODING);
+        let mut response = match one_host(&request) {
+            // The router is a service that is always ready.
+            Ok(()) => match self.router.clone().call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            Err(problem) => problem
+                .closing()
+                .answer(&Asked::new(Operation::Other), request_id_of(&id)),
+        };
+        let status = response.status().as_u16();
+        if status >= 500 {
+            tracing::warn!(%method, path = uri.path(), status, elapsed = ?started.elapsed(), request_id = request_id_of(&id), "failed");
+        } else {
+            tracing::debug!(%method, path = uri.path(), status, elapsed = ?started.elapsed(), request_id = request_id_of(&id), "answered");
+        }
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, id);
+        headers.insert(SERVER, HeaderValue::from_static("evermind"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if chunked {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// The id under which a request is answered and logged.
+pub(crate) fn id_in(headers: &HeaderMap) -> &str {
+    headers.get(REQUEST_ID).map_or("", request_id_of)
+}
+
+fn request_id_of(value: &HeaderValue) -> &str {
+    // Checked or made by `request_id`.
+    value.to_str().unwrap_or_default()
+}
+
+/// The caller's own id if it is fit to be repeated, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let mut values = headers.get_all(REQUEST_ID).iter();
+    if let (Some(value), None) = (values.next(), values.next()) {
+        let bytes = value.as_bytes();
+        let length = 1..=NAME_HEADER_BYTES_MAX;
+        if length.contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic) {
+            return value.clone();
+        }
+    }
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+    HeaderValue::from_str(text).expect("a uuid is hex digits and hyphens")
+}
+
+/// RFC 9112, section 3.2: HTTP/1.1 requests name their host, and no request names two.
+fn one_host(request: &Request<Body>) -> Result<(), Problem> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    match hosts {
+        1 => Ok(()),
+        0 if request.version() < Version::HTTP_11 => Ok(()),
+        _ => Err(Problem::invalid("the header Host must be there once")),
+    }
+}
+
+async fn not_found(request: Request<Body>) -> Response<Body> {
+    Problem::new(
+        Code::NotFound,
+        "there is nothing at this path; see the list of endpoints in the README",
+    )
+    .answer(&Asked::new(Operation::Other), id_in(request.headers()))
+}
+
+/// The router adds the header `Allow`.
+async fn method_not_allowed(request: Request<Body>) -> Response<Body> {
+    Problem::new(
+        Code::MethodNotAllowed,
+        "this path has other methods: see the header Allow",
+    )
+    .answer(&Asked::new(Operation::Other), id_in(request.headers()))
+}

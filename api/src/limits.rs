@@ -1,0 +1,58 @@
+//! What a stranger may hold on to, and for how long.
+
+use std::time::Duration;
+
+/// Bytes in a request body.
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of an oversized body that are read and thrown away, so that its sender reads the answer
+/// rather than a reset. Beyond this the connection is simply closed behind the answer.
+pub(crate) const DISCARD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes in a request's head: request line and headers.
+pub(crate) const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Header lines in a request.
+pub(crate) const HEADERS_MAX: usize = 100;
+/// Bytes in an API key.
+pub(crate) const API_KEY_BYTES_MAX: usize = 256;
+/// Bytes in an `X-Request-Id`, and characters in an `Idempotency-Key`.
+pub(crate) const NAME_HEADER_BYTES_MAX: usize = 128;
+
+/// The limits on connections and requests. [`Limits::default`] is for production; tests shorten
+/// the times.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections open at once. One more is told 503 and closed: a client that hears "no" at once
+    /// can go to another node, one that hangs in the backlog cannot.
+    pub connections_max: usize,
+    /// From a request's first byte (or from the connection's start) to the end of its headers.
+    pub head_timeout: Duration,
+    /// From the end of the headers to the end of the body.
+    pub body_timeout: Duration,
+    /// Between an answer and the next request's first byte.
+    pub idle_timeout: Duration,
+    /// How long an answer may make no progress because its reader does not read.
+    pub write_timeout: Duration,
+    /// How long a request goes on after its caller closed its side. A caller that half-closes
+    /// cannot be told from one that is gone; a prompt answer serves the first, and the second
+    /// must not stay in line.
+    pub half_close_grace: Duration,
+    /// Added to a request's waiting window: then the answer is 504 (503 for a read), whatever the
+    /// node does. A second more than the node's own bound, so that the node answers first.
+    pub answer_margin: Duration,
+    /// After shutdown began: how long open requests may take before their connections are closed.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            head_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(10),
+            half_close_grace: Duration::from_millis(100),
+            answer_margin: Duration::from_secs(11),
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}
