@@ -33,8 +33,10 @@ async fn collect(mut body: Body, asked_first: bool) -> Result<Bytes, Problem> {
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         return Err(too_large(body, 0, asked_first).await);
     }
+    // Most bodies are one frame, which is then not copied.
     let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let mut joined = BytesMut::new();
+    let mut length = 0;
     while let Some(frame) = body.frame().await {
         // The caller hung up within its body, or its chunks are malformed.
         let frame = frame.map_err(|error| {
@@ -43,24 +45,23 @@ async fn collect(mut body: Body, asked_first: bool) -> Result<Bytes, Problem> {
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        let length = first.len() + rest.len() + data.len();
+        length += data.len();
         if length > BODY_BYTES_MAX {
             return Err(too_large(body, length, asked_first).await);
         }
-        if first.is_empty() {
+        if length == data.len() {
             first = data;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&first);
-                first = Bytes::from_static(&[]);
-            }
-            rest.extend_from_slice(&data);
+            continue;
         }
+        if joined.is_empty() {
+            joined.extend_from_slice(&first);
+        }
+        joined.extend_from_slice(&data);
     }
-    Ok(if rest.is_empty() {
+    Ok(if joined.is_empty() {
         first
     } else {
-        rest.freeze()
+        joined.freeze()
     })
 }
 

@@ -1,0 +1,12 @@
+//! The HTTP edge over real sockets, in front of a node that answers from a script.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bad_bodies;
+mod bad_headers;
+mod fake;
+mod hang_up;
+mod looking;
+mod outcomes;
+mod raw_http;
+mod server;
+mod shutdown;
