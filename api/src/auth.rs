@@ -1,11 +1,15 @@
 //! Who asks.
 
+use std::time::Duration;
+
 use evermind_lock::command::KeyHash;
 use evermind_raft::api::{Caller, NodeError};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
+use crate::app::Edge;
 use crate::limits::API_KEY_BYTES_MAX;
 use crate::locks::Locks;
 use crate::problem::{Code, Problem};
@@ -13,13 +17,19 @@ use crate::problem::{Code, Problem};
 /// The caller whose API key the request carries. The outer error is 401; the inner one means that
 /// nobody could say yet, and is for after the body was read, because it can be softened.
 pub(crate) async fn caller<L: Locks>(
-    locks: &L,
+    edge: &Edge<L>,
     headers: &HeaderMap,
 ) -> Result<Result<Caller, NodeError>, Problem> {
-    match locks.authenticate(key_hash(headers)?).await {
-        Ok(Some(caller)) => Ok(Ok(caller)),
-        Ok(None) => Err(unauthorized("the API key is unknown or was deleted")),
-        Err(error) => Ok(Err(error)),
+    let looking = edge.locks.authenticate(key_hash(headers)?);
+    // Nothing is proposed by looking a key up, so nothing is unknown when it takes too long.
+    let in_vain = NodeError::NoLeader {
+        retry_after: Duration::from_secs(1),
+    };
+    match timeout(edge.limits.answer_margin, looking).await {
+        Ok(Ok(Some(caller))) => Ok(Ok(caller)),
+        Ok(Ok(None)) => Err(unauthorized("the API key is unknown or was deleted")),
+        Ok(Err(NodeError::Unknown)) | Err(_) => Ok(Err(in_vain)),
+        Ok(Err(error)) => Ok(Err(error)),
     }
 }
 

@@ -227,7 +227,7 @@ async fn open<L: Locks>(
     head: &Parts,
     body: Body,
 ) -> Result<(Result<Caller, NodeError>, Bytes), Problem> {
-    let caller = auth::caller(&edge.locks, &head.headers).await?;
+    let caller = auth::caller(edge, &head.headers).await?;
     let bytes = body::read(&head.headers, body, edge.limits.body_timeout).await?;
     Ok((caller, bytes))
 }

@@ -26,7 +26,7 @@ pub(crate) async fn lock<L: Locks>(
 }
 
 async fn try_lock<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Body>, Problem> {
-    let caller = auth::caller(&edge.locks, &head.headers).await??;
+    let caller = auth::caller(edge, &head.headers).await??;
     let key = key_of(head.uri.path().rsplit('/').next().unwrap_or_default())?;
     let consistency = one_lock(head.uri.query())?;
     let view = within(
@@ -48,7 +48,7 @@ pub(crate) async fn locks<L: Locks>(
 }
 
 async fn try_locks<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Body>, Problem> {
-    let caller = auth::caller(&edge.locks, &head.headers).await??;
+    let caller = auth::caller(edge, &head.headers).await??;
     let Listing {
         prefix,
         after,
@@ -72,7 +72,7 @@ pub(crate) async fn cluster<L: Locks>(
 }
 
 async fn try_cluster<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Body>, Problem> {
-    auth::caller(&edge.locks, &head.headers).await??;
+    auth::caller(edge, &head.headers).await??;
     Ok(ok(Body::from(json_bytes(&ClusterReply::from(
         &edge.locks.status(),
     )))))

@@ -260,4 +260,26 @@ mod tests {
             assert_ne!(plain, print(other), "{other}");
         }
     }
+
+    #[test]
+    fn no_byte_in_the_wrong_place_breaks_the_reader() {
+        let good = br#"{"key":"a\u00e9","lease":1000,"uuid":"u","softFail":true,"fifo":null}"#;
+        let (mut read, mut refused) = (0, 0);
+        for at in 0..good.len() {
+            for byte in 0..=255 {
+                let mut body = good.to_vec();
+                body[at] = byte;
+                let fields = Fields::parse(&body, &AcquireBody::FIELDS);
+                match fields.and_then(|fields| AcquireBody::read(&fields)) {
+                    Ok(_) => read += 1,
+                    Err(_) => refused += 1,
+                }
+            }
+            assert!(Fields::parse(&good[..at], &AcquireBody::FIELDS).is_err());
+        }
+        assert!(
+            read > good.len() && refused > 10 * read,
+            "{read} read, {refused} refused"
+        );
+    }
 }

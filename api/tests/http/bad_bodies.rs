@@ -7,124 +7,66 @@ const ACQUIRE: &str = "/lock/acquire";
 const EXTEND: &str = "/lock/extend";
 const RELEASE: &str = "/lock/release";
 
-/// Not one JSON object: what the message says. `softFail` does not help these.
+/// Not one JSON object: name, body, and what the message says.
+#[rustfmt::skip]
+const NOT_AN_OBJECT: &[(&str, &[u8], &str)] = &[
+    ("empty", b"", "empty"),
+    ("blank", b"  ", "JSON object"),
+    ("array", br#"["key","k"]"#, "JSON object"),
+    ("text", br#""k""#, "JSON object"),
+    ("number", b"1", "JSON object"),
+    ("null", b"null", "JSON object"),
+    ("cut off", br#"{"key":"k""#, "JSON object"),
+    ("trailing data", br#"{"key":"k","softFail":true} {}"#, "trailing"),
+    ("trailing comma", br#"{"key":"k","softFail":true,}"#, "JSON object"),
+    ("byte order mark", b"\xef\xbb\xbf{\"key\":\"k\"}", "byte order mark"),
+    ("invalid UTF-8", b"{\"key\":\"\xff\",\"softFail\":true}", "UTF-8"),
+    ("UTF-16", b"\xff\xfe{\0}\0", "UTF-8"),
+    ("comment", br#"{"key":"k" /* mine */}"#, "JSON object"),
+    ("single quotes", b"{'key':'k'}", "JSON object"),
+    ("NaN", br#"{"key":"k","lease":NaN}"#, "JSON object"),
+    ("Infinity", br#"{"key":"k","lease":Infinity}"#, "JSON object"),
+    ("leading zero", br#"{"key":"k","lease":010}"#, "JSON object"),
+    ("plus sign", br#"{"key":"k","lease":+1}"#, "JSON object"),
+    ("hex", br#"{"key":"k","lease":0x10}"#, "JSON object"),
+    ("raw control character", b"{\"key\":\"a\nb\"}", "JSON object"),
+    ("lone surrogate in a name", br#"{"\ud800":1}"#, "JSON object"),
+    ("form", b"key=k", "JSON object"),
+    ("NUL", b"\0", "JSON object"),
+    ("softFail twice", br#"{"key":"k","softFail":true,"softFail":true}"#, "softFail"),
+    ("softFail as text", br#"{"key":"k","softFail":"true"}"#, "softFail must be true or false"),
+    ("softFail as number", br#"{"key":"k","softFail":1}"#, "softFail must be true or false"),
+];
+
+/// `softFail` does not help these.
 #[tokio::test]
 async fn a_body_that_is_not_one_json_object_is_400() {
-    let deep_array = "[".repeat(100_000);
-    let deep_closed = format!("{deep_array}{}", "]".repeat(100_000));
-    let rows: Vec<(&str, Vec<u8>, &str)> = vec![
-        ("empty", b"".to_vec(), "empty"),
-        ("blank", b"  ".to_vec(), "JSON object"),
-        ("array", br#"["key","k"]"#.to_vec(), "JSON object"),
-        ("text", br#""k""#.to_vec(), "JSON object"),
-        ("number", b"1".to_vec(), "JSON object"),
-        ("null", b"null".to_vec(), "JSON object"),
-        ("cut off", br#"{"key":"k""#.to_vec(), "JSON object"),
-        (
-            "trailing data",
-            br#"{"key":"k","softFail":true} {}"#.to_vec(),
-            "trailing",
-        ),
-        (
-            "trailing comma",
-            br#"{"key":"k","softFail":true,}"#.to_vec(),
-            "JSON object",
-        ),
-        (
-            "byte order mark",
-            b"\xef\xbb\xbf{\"key\":\"k\"}".to_vec(),
-            "byte order mark",
-        ),
-        (
-            "invalid UTF-8",
-            b"{\"key\":\"\xff\",\"softFail\":true}".to_vec(),
-            "UTF-8",
-        ),
-        ("UTF-16", b"\xff\xfe{\0}\0".to_vec(), "UTF-8"),
-        (
-            "comment",
-            br#"{"key":"k" /* mine */}"#.to_vec(),
-            "JSON object",
-        ),
-        ("single quotes", b"{'key':'k'}".to_vec(), "JSON object"),
-        ("NaN", br#"{"key":"k","lease":NaN}"#.to_vec(), "JSON object"),
-        (
-            "Infinity",
-            br#"{"key":"k","lease":Infinity}"#.to_vec(),
-            "JSON object",
-        ),
-        (
-            "leading zero",
-            br#"{"key":"k","lease":010}"#.to_vec(),
-            "JSON object",
-        ),
-        (
-            "plus sign",
-            br#"{"key":"k","lease":+1}"#.to_vec(),
-            "JSON object",
-        ),
-        (
-            "hex",
-            br#"{"key":"k","lease":0x10}"#.to_vec(),
-            "JSON object",
-        ),
-        (
-            "raw control character",
-            b"{\"key\":\"a\nb\"}".to_vec(),
-            "JSON object",
-        ),
-        (
-            "lone surrogate in a name",
-            br#"{"\ud800":1}"#.to_vec(),
-            "JSON object",
-        ),
-        ("form", b"key=k".to_vec(), "JSON object"),
-        (
-            "deep array",
-            deep_array.as_bytes()[..60_000].to_vec(),
-            "JSON object",
-        ),
-        (
-            "deep closed",
-            deep_closed.as_bytes()[70_000..130_000].to_vec(),
-            "JSON object",
-        ),
-        (
-            "deep and open in a field",
-            format!(r#"{{"key":{}"#, &deep_array[..60_000]).into_bytes(),
-            "JSON object",
-        ),
-        ("NUL", b"\0".to_vec(), "JSON object"),
-        (
-            "softFail twice",
-            br#"{"key":"k","softFail":true,"softFail":true}"#.to_vec(),
-            "softFail",
-        ),
-        (
-            "softFail as text",
-            br#"{"key":"k","softFail":"true"}"#.to_vec(),
-            "softFail must be true or false",
-        ),
-        (
-            "softFail as number",
-            br#"{"key":"k","softFail":1}"#.to_vec(),
-            "softFail must be true or false",
-        ),
-    ];
+    let open = "[".repeat(60_000);
+    let closed = format!("{}{}", &open[..30_000], "]".repeat(30_000));
+    let in_a_field = format!(r#"{{"key":{open}"#);
+    let mut rows = NOT_AN_OBJECT.to_vec();
+    rows.push(("deep", open.as_bytes(), "JSON object"));
+    rows.push(("deep and closed", closed.as_bytes(), "JSON object"));
+    rows.push(("deep in a field", in_a_field.as_bytes(), "JSON object"));
     let server = Server::start(Answer::Grant).await;
     for path in [ACQUIRE, EXTEND, RELEASE] {
         for (name, body, fragment) in &rows {
             let reply = server.post(path, body).await;
             assert_eq!(reply.status, 400, "{path} {name}: {reply:?}");
             assert_eq!(reply.code(), "invalid_request", "{path} {name}");
-            assert!(
-                reply.message().contains(fragment),
-                "{path} {name}: {}",
-                reply.message()
-            );
+            let message = reply.message();
+            assert!(message.contains(fragment), "{path} {name}: {message}");
         }
     }
     untouched(&server.fake);
+}
+
+/// Over 64 KiB, a nesting of 100,000 is not even read.
+#[tokio::test]
+async fn a_nesting_of_a_hundred_thousand_is_too_large() {
+    let server = Server::start(Answer::Grant).await;
+    let reply = server.post(ACQUIRE, "[".repeat(100_000)).await;
+    assert_eq!(reply.status, 413);
 }
 
 /// Wrong fields: path, fields, and what the message must name.

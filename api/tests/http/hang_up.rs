@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use evermind_api::Limits;
+use axum::body::{Body, HttpBody};
+use evermind_api::{App, Limits};
+use http::Request;
+use http_body_util::BodyExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::fake::{API_KEY, Answer};
-use crate::server::{Server, post, read_one, right_headers, within};
-
-const BODY: &str = r#"{"key":"k"}"#;
+use crate::fake::{API_KEY, Answer, Ends, Fake};
+use crate::server::{BODY, Server, post, read_one, right_headers, within};
 
 /// A caller that stands in line.
 async fn in_line(server: &Server) -> TcpStream {
@@ -119,4 +120,50 @@ async fn a_caller_gone_within_its_body_asks_nothing() {
     })
     .await;
     assert!(server.fake.acquires().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_is_given_up() {
+    let fake = Fake::new(Answer::Grant);
+    let app = App::new(fake.clone(), Limits::default());
+    let request = || {
+        Request::post("/lock/acquire")
+            .header("host", "t")
+            .header("authorization", format!("Bearer {API_KEY}"))
+            .header("content-type", "application/json")
+            .body(Body::from(BODY))
+            .unwrap()
+    };
+    let answer = app.call(request()).await;
+    assert_eq!(
+        fake.ends(),
+        Ends {
+            begun: 1,
+            handed_over: 0,
+            abandoned: 0
+        }
+    );
+    drop(answer);
+    assert_eq!(
+        fake.ends(),
+        Ends {
+            begun: 1,
+            handed_over: 0,
+            abandoned: 1
+        }
+    );
+
+    let mut body = app.call(request()).await.into_body();
+    let length = body.size_hint().exact();
+    let frame = body.frame().await.unwrap().unwrap();
+    assert_eq!(length, frame.data_ref().map(|data| data.len() as u64));
+    assert_eq!(
+        fake.ends(),
+        Ends {
+            begun: 2,
+            handed_over: 1,
+            abandoned: 1
+        }
+    );
+    assert!(body.is_end_stream() && body.frame().await.is_none());
 }

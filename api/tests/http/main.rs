@@ -7,6 +7,7 @@ mod fake;
 mod hang_up;
 mod looking;
 mod outcomes;
+mod patience;
 mod raw_http;
 mod server;
 mod shutdown;

@@ -13,6 +13,9 @@ use tokio::time::timeout;
 
 use crate::fake::{API_KEY, Answer, Fake};
 
+/// The smallest acquire, 11 bytes.
+pub(crate) const BODY: &str = r#"{"key":"k"}"#;
+
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -87,6 +90,24 @@ impl Server {
     }
 }
 
+/// Times short enough to be waited for.
+pub(crate) fn short() -> Limits {
+    Limits {
+        head_timeout: Duration::from_millis(300),
+        body_timeout: Duration::from_millis(300),
+        idle_timeout: Duration::from_millis(600),
+        write_timeout: Duration::from_millis(300),
+        ..Limits::default()
+    }
+}
+
+/// The head of an acquire, with these lines besides.
+pub(crate) fn head(lines: &str) -> String {
+    format!(
+        "POST /lock/acquire HTTP/1.1\r\nauthorization: Bearer {API_KEY}\r\ncontent-type: application/json\r\n{lines}\r\n\r\n"
+    )
+}
+
 pub(crate) fn right_headers() -> Vec<String> {
     vec![
         format!("authorization: Bearer {API_KEY}"),
@@ -97,7 +118,11 @@ pub(crate) fn right_headers() -> Vec<String> {
 /// A whole request, which asks for its connection to be closed.
 pub(crate) fn post(path: &str, headers: &[String], body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
-    let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let lines = headers
+        .iter()
+        .map(|line| format!("{line}\r\n"))
+        .collect::<Vec<_>>()
+        .concat();
     let mut bytes = format!(
         "POST {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n{lines}content-length: {}\r\n\r\n",
         body.len()

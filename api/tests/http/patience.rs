@@ -1,0 +1,200 @@
+//! Callers that take their time, and more than their share.
+
+use std::time::{Duration, Instant};
+
+use evermind_api::Limits;
+use tokio::io::AsyncWriteExt;
+
+use crate::fake::{API_KEY, Answer};
+use crate::server::{
+    BODY, Reply, Server, head, post, read_one, read_to_close, right_headers, short, within,
+};
+
+#[tokio::test]
+async fn a_head_that_does_not_come_to_its_end_is_cut_off() {
+    let server = Server::with(Answer::Grant, short()).await;
+    let mut silent = server.connect().await;
+    let mut halted = server.connect().await;
+    halted
+        .write_all(b"GET /livez HTTP/1.1\r\nhos")
+        .await
+        .unwrap();
+    assert!(read_to_close(&mut silent).await.is_empty());
+    assert!(read_to_close(&mut halted).await.is_empty());
+
+    // A byte now and then does not buy time.
+    let (mut reader, mut writer) = server.connect().await.into_split();
+    let began = Instant::now();
+    let trickle = tokio::spawn(async move {
+        while writer.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let mut bytes = Vec::new();
+    let _ = within(tokio::io::AsyncReadExt::read_to_end(
+        &mut reader,
+        &mut bytes,
+    ))
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(3));
+    within(trickle).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_to_its_end_is_408() {
+    let server = Server::with(Answer::Grant, short()).await;
+    for lines in [
+        "host: t\r\ncontent-length: 11",
+        "host: t\r\ntransfer-encoding: chunked",
+        "host: t\r\ncontent-length: 11\r\nexpect: 100-continue",
+    ] {
+        let answer = server.raw(head(lines)).await;
+        let text = String::from_utf8(answer).unwrap();
+        let text = text
+            .strip_prefix("HTTP/1.1 100 Continue\r\n\r\n")
+            .unwrap_or(&text);
+        let reply = Reply::parse(text.as_bytes());
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (408, "request_timeout"),
+            "{lines}"
+        );
+        assert_eq!(reply.header("connection"), Some("close"));
+    }
+    assert!(server.fake.acquires().is_empty());
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_kept_a_while_and_then_closed() {
+    let server = Server::with(Answer::Grant, short()).await;
+    let mut stream = server.connect().await;
+    let request = head("host: t\r\ncontent-length: 11") + BODY;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(read_one(&mut stream).await.status, 200);
+    // Longer than a head may take, shorter than idleness may last.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(read_one(&mut stream).await.status, 200);
+    let idle_since = Instant::now();
+    assert!(read_to_close(&mut stream).await.is_empty());
+    assert!(idle_since.elapsed() >= Duration::from_millis(500));
+    assert!(idle_since.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_request_in_work_is_not_idle() {
+    let server = Server::with(Answer::Wait, short()).await;
+    let mut stream = server.connect().await;
+    stream
+        .write_all(&post("/lock/acquire", &right_headers(), BODY))
+        .await
+        .unwrap();
+    server.fake.until(|ends| ends.begun == 1).await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    server.fake.answer(Answer::Grant);
+    assert_eq!(read_one(&mut stream).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_slow_second_head_is_cut_off_like_a_first() {
+    let server = Server::with(Answer::Grant, short()).await;
+    let mut stream = server.connect().await;
+    stream
+        .write_all((head("host: t\r\ncontent-length: 11") + BODY).as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(read_one(&mut stream).await.status, 200);
+    stream.write_all(b"POST").await.unwrap();
+    let began = Instant::now();
+    assert!(read_to_close(&mut stream).await.is_empty());
+    assert!(
+        began.elapsed() < Duration::from_millis(550),
+        "it was timed as idle"
+    );
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_503() {
+    let limits = Limits {
+        connections_max: 1,
+        ..Limits::default()
+    };
+    let server = Server::with(Answer::Grant, limits).await;
+    let mut first = server.connect().await;
+    first
+        .write_all(b"GET /livez HTTP/1.1\r\nhost: t\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(read_one(&mut first).await.status, 200);
+    let mut second = server.connect().await;
+    assert_eq!(Reply::parse(&read_to_close(&mut second).await).status, 503);
+    drop(first);
+    // The place is free as soon as the server has seen the end.
+    within(async {
+        while server
+            .raw("GET /livez HTTP/1.0\r\n\r\n")
+            .await
+            .starts_with(b"HTTP/1.1 503")
+        {}
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_that_never_answers_is_504() {
+    let limits = Limits {
+        answer_margin: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let server = Server::with(Answer::Wait, limits).await;
+    let acquire = r#"{"key":"k","retryAttempts":1,"retryDelay":300}"#;
+    let began = Instant::now();
+    let reply = server.post("/lock/acquire", acquire).await;
+    assert!(began.elapsed() >= Duration::from_millis(400));
+    assert_eq!(
+        (reply.status, reply.code().as_str()),
+        (504, "outcome_unknown")
+    );
+    assert!(reply.json()["acquired"].is_null());
+    let reply = server
+        .post("/lock/release", r#"{"key":"k","uuid":"u"}"#)
+        .await;
+    assert_eq!(reply.status, 504);
+    assert!(reply.json()["released"].is_null());
+    assert_eq!(server.fake.ends().abandoned, 1);
+}
+
+#[tokio::test]
+async fn who_asks_and_does_not_read_is_cut_off() {
+    let server = Server::with(Answer::Grant, short()).await;
+    let mut stream = server.connect().await;
+    let asks =
+        format!("GET /v1/cluster HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {API_KEY}\r\n\r\n");
+    let asks = asks.repeat(100);
+    // Ends when the server closes: until then the write waits for room.
+    within(async { while stream.write_all(asks.as_bytes()).await.is_ok() {} }).await;
+}
+
+#[tokio::test]
+async fn an_end_behind_bytes_sent_ahead_is_noticed_by_the_bound_on_the_answer() {
+    let limits = Limits {
+        answer_margin: Duration::from_millis(200),
+        ..short()
+    };
+    let server = Server::with(Answer::Wait, limits).await;
+    let mut stream = server.connect().await;
+    let request = post(
+        "/lock/acquire",
+        &right_headers(),
+        r#"{"key":"k","retryAttempts":0}"#,
+    );
+    // Hyper does not look for a caller's end while bytes of a next request stand in its buffer:
+    // the bound on the answer is what ends this one.
+    stream
+        .write_all(&[&request[..], b"GET /"].concat())
+        .await
+        .unwrap();
+    server.fake.until(|ends| ends.begun == 1).await;
+    drop(stream);
+    within(server.fake.until(|ends| ends.abandoned == 1)).await;
+}
