@@ -1,8 +1,12 @@
 //! The HTTP edge: the lock API of one node, over [`evermind_raft::node::Node`].
 //!
 //! [`App`] turns one request into one answer; [`serve()`] puts it behind a listener with limits on
-//! everything a stranger can hold on to. The way of a lock request: API key, content type, body
-//! (size, then syntax), fields, node, answer. What fails first is what the caller is told.
+//! everything a stranger can hold on to.
+//!
+//! What fails first is what the caller is told: the head as hyper reads it (400, 431), `Host`
+//! (400), path (404) and method (405), API key (401), content type and encoding (415), size (413)
+//! and time (408) of the body, its syntax (400), `softFail`; and from there on softened where
+//! asked for: the other fields, `Idempotency-Key`, and what the node says.
 //!
 //! Absent by design: sled, and openraft's types.
 

@@ -93,10 +93,10 @@ impl Server {
 /// Times short enough to be waited for.
 pub(crate) fn short() -> Limits {
     Limits {
-        head_timeout: Duration::from_millis(300),
-        body_timeout: Duration::from_millis(300),
-        idle_timeout: Duration::from_millis(600),
-        write_timeout: Duration::from_millis(300),
+        head_timeout: Duration::from_millis(500),
+        body_timeout: Duration::from_millis(500),
+        idle_timeout: Duration::from_secs(1),
+        write_timeout: Duration::from_millis(500),
         ..Limits::default()
     }
 }
