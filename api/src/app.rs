@@ -1,7 +1,6 @@
 //! From one request to one answer.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,6 +13,7 @@ use uuid::Uuid;
 use crate::limits::{Limits, NAME_HEADER_BYTES_MAX};
 use crate::locks::Locks;
 use crate::problem::{Asked, Code, Operation, Problem};
+use crate::request_log::RequestLog;
 use crate::{lock_routes, look_routes};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,12 +63,10 @@ impl App {
     /// Answers one request. Dropping the future is how a caller's hang-up shows: an acquire that
     /// stands in line is given up then.
     pub async fn call(&self, mut request: Request<Body>) -> Response<Body> {
-        let started = Instant::now();
         let id = request_id(request.headers());
         // Handlers find the id where a caller's own would be.
         request.headers_mut().insert(REQUEST_ID, id.clone());
-        let method = request.method().clone();
-        let uri = request.uri().clone();
+        let log = RequestLog::new(&request, id);
         // Hyper reads a request with both lengths by its chunks and drops `Content-Length`, so
         // that one cannot be told from an honest one: neither may be followed by another request
         // on the same connection (RFC 9112, section 6.1).
@@ -81,14 +79,9 @@ impl App {
             },
             Err(problem) => problem
                 .closing()
-                .answer(&Asked::new(Operation::Other), request_id_of(&id)),
+                .answer(&Asked::new(Operation::Other), log.id()),
         };
-        let status = response.status().as_u16();
-        if status >= 500 {
-            tracing::warn!(%method, path = uri.path(), status, elapsed = ?started.elapsed(), request_id = request_id_of(&id), "failed");
-        } else {
-            tracing::debug!(%method, path = uri.path(), status, elapsed = ?started.elapsed(), request_id = request_id_of(&id), "answered");
-        }
+        let id = log.answered(response.status());
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
         headers.insert(SERVER, HeaderValue::from_static("evermind"));
@@ -102,12 +95,9 @@ impl App {
 
 /// The id under which a request is answered and logged.
 pub(crate) fn id_in(headers: &HeaderMap) -> &str {
-    headers.get(REQUEST_ID).map_or("", request_id_of)
-}
-
-fn request_id_of(value: &HeaderValue) -> &str {
-    // Checked or made by `request_id`.
-    value.to_str().unwrap_or_default()
+    // Checked or made by `request_id`, and text.
+    let id = headers.get(REQUEST_ID).map(HeaderValue::to_str);
+    id.and_then(Result::ok).unwrap_or_default()
 }
 
 /// The caller's own id if it is fit to be repeated, else a new one.

@@ -23,6 +23,7 @@ mod problem;
 mod query;
 mod refusals;
 mod replies;
+mod request_log;
 mod requests;
 mod serve;
 mod watch;
