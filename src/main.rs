@@ -1,1 +1,78 @@
-fn main() {}
+//! `evermind`: a replicated lock server, and the tools around it.
+
+#[cfg(windows)]
+compile_error!(
+    "Evermind runs on Linux. On Windows, use WSL2: run `wsl --install`, then build inside it."
+);
+
+mod bench;
+mod cluster;
+mod connection;
+mod dev;
+mod duration;
+mod exit;
+mod lock;
+mod output;
+mod quote;
+mod serve;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::Failure;
+
+/// Locks that survive the loss of a node: leases, fencing tokens, FIFO waits.
+#[derive(Parser)]
+#[command(name = "evermind", version, arg_required_else_help = true)]
+#[command(after_help = "Start with a real cluster on this machine:  evermind dev")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a three-node cluster on this machine, for trying and developing
+    Dev(dev::Args),
+    /// Run one node of a cluster
+    Serve(Box<serve::Args>),
+    /// Take, extend, give back and look at locks; run a command under one
+    Lock(lock::Args),
+    /// Show what each node knows of the cluster
+    Cluster(cluster::Args),
+    /// Measure acquires and releases in a closed loop
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    die_of_any_panic();
+    let outcome = match Cli::parse().command {
+        Command::Dev(args) => dev::run(&args),
+        Command::Serve(args) => serve::run(*args),
+        Command::Lock(args) => lock::run(args),
+        Command::Cluster(args) => cluster::run(&args),
+        Command::Bench(args) => bench::run(args),
+    };
+    outcome.unwrap_or_else(|failure| failure.report())
+}
+
+/// A broken invariant must not be survived by the rest of the process: a panicked task would
+/// otherwise take only its own task down.
+fn die_of_any_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        tracing::error!(%panic, "a broken invariant: the process ends here");
+        std::process::abort();
+    }));
+}
+
+/// The runtime of every command but `serve`: one thread is enough, and leaves the others alone.
+fn single_threaded() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start the async runtime: {error}")))
+}

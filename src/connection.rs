@@ -1,0 +1,49 @@
+//! How the tools find the cluster.
+
+use evermind_client::Client;
+
+use crate::exit::Failure;
+
+/// The nodes of `evermind dev`.
+const DEFAULT_URLS: &str = "http://127.0.0.1:7601,http://127.0.0.1:7602,http://127.0.0.1:7603";
+
+/// Which cluster, and with which key.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Connection {
+    /// Nodes to talk to, comma-separated; the next is tried when one fails
+    #[arg(long, env = "EVERMIND_BASE_URL", value_name = "URL,…", default_value = DEFAULT_URLS)]
+    #[arg(value_delimiter = ',', hide_default_value = true)]
+    #[arg(
+        long_help = "Nodes to talk to, comma-separated; the next is tried when one fails.\n\
+        The default is the cluster of `evermind dev`: ports 7601 to 7603 of this machine."
+    )]
+    pub(crate) url: Vec<String>,
+    /// The API key
+    #[arg(
+        long,
+        env = "EVERMIND_API_KEY",
+        value_name = "KEY",
+        hide_env_values = true
+    )]
+    pub(crate) api_key: Option<String>,
+}
+
+impl Connection {
+    /// The key, or what to do about its absence.
+    pub(crate) fn api_key(&self) -> Result<&str, Failure> {
+        match self.api_key.as_deref().map(str::trim) {
+            Some(key) if !key.is_empty() => Ok(key),
+            _ => Err(Failure::usage("no API key was given")
+                .hint("set EVERMIND_API_KEY, or give --api-key; `evermind dev` prints one")),
+        }
+    }
+
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let urls = self
+            .url
+            .iter()
+            .map(String::as_str)
+            .filter(|url| !url.trim().is_empty());
+        Ok(Client::new(urls, self.api_key()?)?)
+    }
+}

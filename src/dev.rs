@@ -1,0 +1,138 @@
+//! `evermind dev`: a real cluster on this machine, in one command.
+
+mod announce;
+mod directory;
+mod node;
+mod ready;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::exit::Failure;
+use crate::output;
+use directory::Directory;
+use node::{Ended, Node, Stop};
+
+/// A node ends within 10 s of SIGTERM.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
+/// How long the cluster may take to be ready.
+const READY_MAX: Duration = Duration::from_secs(30);
+
+/// Runs three nodes on loopback as processes of their own: kill one and see what happens. Ctrl-C
+/// stops all three.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// HTTP on the three ports after this one; the nodes talk to each other on ports 11 to 13 after
+    #[arg(long, default_value_t = 7600, value_parser = clap::value_parser!(u16).range(1..=65_522))]
+    port: u16,
+    /// Keep the nodes' data here, for a later start to go on with [default: a temporary directory]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print one line of JSON once the cluster is ready, instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the cluster until Ctrl-C.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    node::check_ports(args.port)?;
+    let directory = Directory::open(args.data_dir.as_deref())?;
+    let key = directory.write_new_key()?;
+    let outcome = crate::single_threaded()?.block_on(cluster(args, &directory, &key));
+    directory.close();
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+async fn cluster(args: &Args, directory: &Directory, key: &str) -> Result<(), Failure> {
+    let started = Instant::now();
+    let failed = |error| Failure::new(format!("cannot listen for signals: {error}"));
+    let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut term = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut hup = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut asked = async || {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+            _ = hup.recv() => {}
+        }
+    };
+
+    eprintln!(
+        "starting three nodes, data in {}",
+        directory.path().display()
+    );
+    let (stop, stopped) = watch::channel(Stop::No);
+    let mut nodes = Vec::new();
+    let mut running = JoinSet::new();
+    for id in 1..=node::COUNT {
+        let node = Node::new(id, args.port, directory)?;
+        let (pid, ending) = node.start(stopped.clone())?;
+        running.spawn(ending);
+        nodes.push((node, pid));
+    }
+
+    let ready = tokio::select! {
+        ready = tokio::time::timeout(READY_MAX, ready::wait(&nodes, key)) => match ready {
+            Ok(ready) => ready,
+            Err(_) => Err(Failure::new("the cluster was not ready within 30 s")
+                .hint(format!("the nodes' logs are in {}", directory.path().display()))),
+        },
+        Some(Ok(ended)) = running.join_next() => Err(ended.before_ready(&nodes)),
+        () = asked() => {
+            leave(&stop, &mut running, asked).await;
+            return Ok(());
+        }
+    };
+    let outcome = ready.and_then(|()| {
+        eprintln!("ready after {:.1} s", started.elapsed().as_secs_f64());
+        let text = if args.json {
+            announce::json(&nodes, key)?
+        } else {
+            announce::text(&nodes, key, directory)
+        };
+        output::write(&text)
+    });
+    if outcome.is_ok() {
+        until(&mut running, &nodes, &mut asked).await;
+    }
+    leave(&stop, &mut running, asked).await;
+    outcome
+}
+
+/// Reports each node that ends, until told to stop.
+async fn until(running: &mut JoinSet<Ended>, nodes: &[(Node, u32)], asked: &mut impl AsyncFnMut()) {
+    loop {
+        tokio::select! {
+            Some(Ok(ended)) = running.join_next() => ended.report(nodes),
+            () = asked() => return,
+        }
+    }
+}
+
+/// Stops the nodes; kills them when the time is up, or at the second signal.
+async fn leave(
+    stop: &watch::Sender<Stop>,
+    running: &mut JoinSet<Ended>,
+    mut asked: impl AsyncFnMut(),
+) {
+    if running.is_empty() {
+        return;
+    }
+    eprintln!("stopping the nodes");
+    let _ = stop.send(Stop::Politely);
+    let all = async { while running.join_next().await.is_some() {} };
+    let in_time = tokio::select! {
+        all = tokio::time::timeout(LEAVE_MAX, all) => all.is_ok(),
+        () = asked() => false,
+    };
+    if !in_time {
+        eprintln!("killing the nodes that are still there");
+        let _ = stop.send(Stop::AtOnce);
+        while running.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,242 @@
+//! `evermind lock`: the lock API from a shell.
+
+mod group;
+mod hold;
+mod run;
+mod terminal;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Subcommand;
+use evermind_client::{Acquire, Client, Error, Wait};
+
+use crate::connection::Connection;
+use crate::exit::{self, Failure};
+use crate::{duration, output, table};
+
+/// Takes, extends, gives back and looks at locks; runs a command under one.
+#[derive(Debug, clap::Args)]
+#[command(after_help = exit::LOCK_TABLE)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take a lock, standing in line for it if it is held
+    Acquire {
+        #[command(flatten)]
+        taking: Taking,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Move the end of a lease
+    Extend {
+        /// The lock
+        key: String,
+        /// The uuid that acquire printed
+        #[arg(long)]
+        uuid: String,
+        /// How much to add to what is left, as in 10s
+        #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+        by: Duration,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Give a lock back
+    Release {
+        /// The lock
+        key: String,
+        /// The uuid that acquire printed
+        #[arg(long)]
+        uuid: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show a lock, if it is held
+    Show {
+        /// The lock
+        key: String,
+        /// Answer from the node's own state, however old
+        #[arg(long)]
+        stale: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List the locks that are held
+    List {
+        /// Only keys that start with this
+        #[arg(long, default_value = "", hide_default_value = true)]
+        prefix: String,
+        /// Go on where the page before ended
+        #[arg(long)]
+        cursor: Option<String>,
+        /// How many at most
+        #[arg(long)]
+        limit: Option<u32>,
+        /// Answer from the node's own state, however old
+        #[arg(long)]
+        stale: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Run a command only while a lock is held
+    Run(run::Args),
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    #[command(flatten)]
+    connection: Connection,
+    /// Print the server's answer as it is
+    #[arg(long)]
+    json: bool,
+}
+
+/// What to take, and how long to wait for it.
+#[derive(Debug, clap::Args)]
+struct Taking {
+    /// The lock: 1 to 512 bytes without control characters
+    key: String,
+    /// How long the lock is held unless it is extended, up to 24h
+    #[arg(long, value_parser = duration::parse, value_name = "TIME", default_value = "10s")]
+    lease: Duration,
+    /// How long to stand in line at most, up to 10m; 0 does not wait [default: 5s]
+    #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+    #[arg(conflicts_with_all = ["retry_attempts", "retry_delay", "retry_jitter"])]
+    wait: Option<Duration>,
+    /// The same in the words of the API: how many times polling would try again
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10,
+        hide_default_value = true
+    )]
+    retry_attempts: u32,
+    /// How long polling would wait before each of them
+    #[arg(long, value_parser = duration::parse, value_name = "TIME", default_value = "500ms")]
+    #[arg(hide_default_value = true)]
+    retry_delay: Duration,
+    /// How much longer at random
+    #[arg(long, value_parser = duration::parse, value_name = "TIME", default_value = "0")]
+    #[arg(hide_default_value = true)]
+    retry_jitter: Duration,
+    /// Rely on the order of the line
+    #[arg(long)]
+    fifo: bool,
+    /// A name of your own for this acquisition: 1 to 128 visible ASCII characters
+    #[arg(long)]
+    uuid: Option<String>,
+}
+
+impl Taking {
+    fn request(&self) -> Acquire {
+        let wait = match self.wait {
+            Some(window) => Wait::lasting(window),
+            None => Wait {
+                retry_attempts: self.retry_attempts,
+                retry_delay_ms: duration::as_ms(self.retry_delay),
+                retry_jitter_ms: duration::as_ms(self.retry_jitter),
+            },
+        };
+        Acquire {
+            key: self.key.clone(),
+            lease_ms: duration::as_ms(self.lease),
+            wait,
+            uuid: self.uuid.clone(),
+            fifo: self.fifo,
+        }
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let runtime = crate::single_threaded()?;
+    let common = match &args.command {
+        Command::Run(args) => return runtime.block_on(run::run(args)),
+        Command::Acquire { common, .. }
+        | Command::Extend { common, .. }
+        | Command::Release { common, .. }
+        | Command::Show { common, .. }
+        | Command::List { common, .. } => common,
+    };
+    let client = common.connection.client()?;
+    match runtime.block_on(answer(&client, &args.command)) {
+        Ok((body, _)) if common.json => output::line(&body)?,
+        Ok((_, text)) => output::write(&text)?,
+        Err(error) => {
+            if let (true, Error::Refused(problem)) = (common.json, &error) {
+                output::line(problem.body.trim_end())?;
+            }
+            return Err(error.into());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The server's answer, as it came and for people.
+async fn answer(client: &Client, command: &Command) -> Result<(String, String), Error> {
+    Ok(match command {
+        Command::Acquire { taking, .. } => {
+            let answer = client.acquire(&taking.request()).await?;
+            let grant = answer.value;
+            let text = format!(
+                "acquired {}\nuuid   {}\ntoken  {}\nlease  {} left\n",
+                taking.key,
+                grant.config.uuid,
+                grant.fencing_token,
+                duration::show(grant.expires_in_ms)
+            );
+            (answer.body, text)
+        }
+        Command::Extend { key, uuid, by, .. } => {
+            let answer = client.extend(key, uuid, duration::as_ms(*by)).await?;
+            let left = duration::show(answer.value.expires_in_ms);
+            let text = format!(
+                "extended {key}\ntoken  {}\nlease  {left} left\n",
+                answer.value.fencing_token
+            );
+            (answer.body, text)
+        }
+        Command::Release { key, uuid, .. } => (
+            client.release(key, uuid).await?.body,
+            format!("released {key}\n"),
+        ),
+        Command::Show { key, stale, .. } => {
+            let answer = client.show(key, *stale).await?;
+            (answer.body, locks(&[answer.value]))
+        }
+        Command::List {
+            prefix,
+            cursor,
+            limit,
+            stale,
+            ..
+        } => {
+            let answer = client
+                .list(prefix, cursor.as_deref(), *limit, *stale)
+                .await?;
+            if let Some(cursor) = &answer.value.cursor {
+                let more = crate::quote::line(&["--cursor", cursor]);
+                eprintln!("hint: there are more: repeat with {more}");
+            }
+            (answer.body, locks(&answer.value.locks))
+        }
+        Command::Run(_) => unreachable!("run has its own way"),
+    })
+}
+
+fn locks(locks: &[evermind_client::LockInfo]) -> String {
+    let row = |lock: &evermind_client::LockInfo| {
+        vec![
+            lock.key.clone(),
+            lock.fencing_token.to_string(),
+            duration::show(lock.expires_in_ms),
+            lock.waiting.to_string(),
+            if lock.fifo { "yes" } else { "no" }.to_owned(),
+        ]
+    };
+    let rows: Vec<_> = locks.iter().map(row).collect();
+    table::render(&["KEY", "TOKEN", "LEFT", "WAITING", "FIFO"], &rows)
+}

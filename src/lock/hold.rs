@@ -1,0 +1,125 @@
+//! How long a lock may still be relied on, and when to extend it.
+
+use std::time::Duration;
+
+use evermind_client::{Answer, Extended, Grant, Moment};
+
+/// For SIGTERM to work before SIGKILL does.
+const TERM_GRACE_MAX: Duration = Duration::from_secs(5);
+/// For SIGKILL to work before the deadline.
+const KILL_GRACE_MAX: Duration = Duration::from_millis(250);
+
+/// One grant as its holder knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hold {
+    lease: Duration,
+    /// Until when the grant may be relied on.
+    deadline: Moment,
+    /// What the newest answer said was left, and when it came.
+    left: Duration,
+    received: Moment,
+}
+
+impl Hold {
+    pub(super) fn new(lease: Duration, grant: &Answer<Grant>) -> Self {
+        let left = Duration::from_millis(grant.value.expires_in_ms);
+        Self {
+            lease,
+            deadline: grant.deadline(),
+            left,
+            received: grant.received,
+        }
+    }
+
+    pub(super) fn extended(&mut self, answer: &Answer<Extended>) {
+        self.deadline = answer.deadline();
+        self.left = Duration::from_millis(answer.value.expires_in_ms);
+        self.received = answer.received;
+    }
+
+    /// When a third of the lease is used: two more tries fit before it ends.
+    pub(super) fn extend_at(&self) -> Moment {
+        self.received
+            .plus(self.left.saturating_sub(self.lease * 2 / 3))
+    }
+
+    /// What to add now so that at most one lease is left: the time used since the last extension.
+    /// Counted from the answer's arrival, which is after the cluster counted: never too much.
+    pub(super) fn extend_by_ms(&self, now: Moment) -> u64 {
+        let left = self.left.saturating_sub(now.since(self.received));
+        crate::duration::as_ms(self.lease.saturating_sub(left)).max(1)
+    }
+
+    /// When to ask the command to end, if the lease has not been extended.
+    pub(super) fn term_at(&self) -> Moment {
+        self.deadline.minus(self.term_grace())
+    }
+
+    /// When to end the command.
+    pub(super) fn kill_at(&self) -> Moment {
+        self.deadline.minus(KILL_GRACE_MAX.min(self.lease / 20))
+    }
+
+    /// How long the command has to end by itself.
+    pub(super) fn term_grace(&self) -> Duration {
+        TERM_GRACE_MAX.min(self.lease / 4)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn hold(start: Moment, lease_ms: u64, left_ms: u64) -> Hold {
+        let left = ms(left_ms);
+        let deadline = evermind_client::deadline(start, Duration::ZERO, left);
+        Hold {
+            lease: ms(lease_ms),
+            deadline,
+            left,
+            received: start.plus(ms(20)),
+        }
+    }
+
+    #[test]
+    fn a_fresh_lease_is_extended_after_a_third_by_what_was_used() {
+        let start = Moment::now();
+        let hold = hold(start, 9_000, 9_000);
+        assert_eq!(hold.extend_at(), hold.received.plus(ms(3_000)));
+        assert_eq!(hold.extend_by_ms(hold.received.plus(ms(3_000))), 3_000);
+        // Nothing used: the API's least, so that the answer tells what is left.
+        assert_eq!(hold.extend_by_ms(hold.received), 1);
+    }
+
+    #[test]
+    fn a_lease_that_came_late_is_extended_at_once() {
+        let start = Moment::now();
+        let hold = hold(start, 9_000, 2_000);
+        assert_eq!(hold.extend_at(), hold.received);
+        assert_eq!(hold.extend_by_ms(hold.received), 7_000);
+    }
+
+    #[test]
+    fn never_more_than_one_lease_is_added() {
+        let start = Moment::now();
+        let hold = hold(start, 9_000, 9_000);
+        assert_eq!(hold.extend_by_ms(start.plus(ms(60_000))), 9_000);
+    }
+
+    #[test]
+    fn the_command_is_asked_then_killed_before_the_deadline() {
+        let start = Moment::now();
+        for lease in [1_000, 10_000, 600_000] {
+            let hold = hold(start, lease, lease);
+            let deadline = start.plus(ms(lease - lease / 100));
+            assert_eq!(hold.deadline, deadline);
+            assert!(hold.extend_at() < hold.term_at());
+            assert!(hold.term_at() < hold.kill_at() && hold.kill_at() < deadline);
+            assert!(deadline.since(hold.kill_at()) >= ms(50));
+        }
+    }
+}

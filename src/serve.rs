@@ -1,0 +1,152 @@
+//! `evermind serve`: one node of a cluster.
+
+mod config;
+mod logging;
+mod plan;
+mod secret;
+mod settings;
+mod stop;
+
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+
+use crate::exit::Failure;
+use evermind_raft::node::{Node, NodeConfig};
+
+pub(crate) use plan::Plan;
+pub(crate) use settings::Settings;
+#[cfg(test)]
+pub(crate) use settings::api_key as check_api_key;
+
+/// Runs one node. Every flag below may also be given as a variable (--node-id as EVERMIND_NODE_ID)
+/// or in a TOML file (node-id = 1); a flag wins over a variable, a variable over the file.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A cluster of three on three machines, on each with its own --node-id:\n  \
+    evermind serve --node-id 1 --data-dir /var/lib/evermind \\\n    \
+    --listen 0.0.0.0:7600 --peer-listen 0.0.0.0:7610 \\\n    \
+    --initial-cluster 1=n1:7610,2=n2:7610,3=n3:7610 \\\n    \
+    --cluster-secret-file /etc/evermind/secret --bootstrap-api-key-file /etc/evermind/key"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    /// A TOML file with the settings above, under the flags' names
+    #[arg(long, env = "EVERMIND_CONFIG", value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+    /// Stop at once when stdin closes: how `evermind dev` takes its nodes with it, however it ends
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
+}
+
+/// Runs the node until it is told to stop, or must.
+pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let plan = Plan::new(config::layered(args.settings, args.config.as_deref())?)?;
+    logging::start(plan.log_format, &plan.log_level)?;
+    if args.stop_with_stdin {
+        stop::with_stdin();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start the async runtime: {error}")))?;
+    let outcome = runtime.block_on(serve(plan));
+    // Nothing left on the runtime matters any more: what was acknowledged is on disk.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
+    let mut stop = stop::Signals::new()?;
+    let listener = bind("--listen", &plan.listen).await?;
+    let peer_listener = bind("--peer-listen", &plan.peer_listen).await?;
+    let addresses = plan.addresses(
+        listener
+            .local_addr()
+            .map_err(|error| Failure::new(error.to_string()))?,
+        peer_listener
+            .local_addr()
+            .map_err(|error| Failure::new(error.to_string()))?,
+    )?;
+    tracing::info!(
+        node_id = plan.node_id,
+        data_dir = %plan.data_dir.display(),
+        http = %addresses.advertise_http,
+        peer = %addresses.advertise_peer,
+        version = env!("CARGO_PKG_VERSION"),
+        "starting"
+    );
+    let config = NodeConfig {
+        node_id: plan.node_id,
+        data_dir: plan.data_dir,
+        peer_listener,
+        advertise_peer: addresses.advertise_peer,
+        advertise_http: addresses.advertise_http,
+        initial_cluster: plan.initial_cluster,
+        cluster_secret: plan.cluster_secret,
+        global_prefix: plan.global_prefix,
+        bootstrap_key: plan.bootstrap_key,
+    };
+    let node = tokio::select! {
+        node = Node::start(config) => node.map_err(|error| {
+            Failure::new(format!("the node cannot start: {error}"))
+                .hint("the message names what stands in the way; nothing was changed on other nodes")
+        })?,
+        () = stop.asked() => return Ok(ExitCode::SUCCESS),
+    };
+    let (close, closed) = tokio::sync::oneshot::channel::<()>();
+    let mut edge = tokio::spawn(edge(listener, node.clone(), closed));
+    tokio::select! {
+        () = stop.asked() => {}
+        why = node.stopped() => {
+            return Err(Failure::new(format!("the node has stopped: {why}"))
+                .hint("it must not go on with what it has; its log says what happened before"));
+        }
+        ended = &mut edge => {
+            let why = ended.map_or_else(|e| e.to_string(), |r| r.err().unwrap_or_default());
+            return Err(Failure::new(format!("the HTTP server has ended: {why}"))
+                .hint("the node stops with it, so that its peers take over"));
+        }
+    }
+    tracing::info!("stopping: leadership is handed over, then open requests are finished");
+    let leave = async {
+        node.hand_over().await;
+        let _ = close.send(());
+        let _ = edge.await;
+        node.shutdown().await;
+    };
+    tokio::select! {
+        outcome = tokio::time::timeout(stop::LEAVE_MAX, leave) => match outcome {
+            Ok(()) => tracing::info!("stopped"),
+            Err(_) => tracing::warn!("stopped with requests still open: 10 s are over"),
+        },
+        () = stop.asked() => tracing::warn!("stopped at once, at the second signal"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The HTTP edge, until `closed`: then it takes no new connections, finishes what is open, returns.
+async fn edge(
+    listener: TcpListener,
+    node: Node,
+    closed: tokio::sync::oneshot::Receiver<()>,
+) -> Result<(), String> {
+    drop((listener, node));
+    let _ = closed.await;
+    Ok(())
+}
+
+async fn bind(flag: &str, address: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let failure = Failure::new(format!("cannot listen on {address} ({flag}): {error}"));
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => failure.hint(format!(
+                "another process has that port: choose another with {flag}"
+            )),
+            _ => failure.hint(format!(
+                "{flag} takes an address of this machine, as host:port"
+            )),
+        }
+    })
+}

@@ -1,0 +1,165 @@
+//! Flags over variables over the file.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::{Args as _, FromArgMatches as _};
+
+use super::Settings;
+use crate::exit::Failure;
+
+/// The settings of all three layers.
+pub(crate) fn layered(flags: Settings, file: Option<&Path>) -> Result<Settings, Failure> {
+    flags.check_pairs("flags")?;
+    let variables = variables(|name| std::env::var_os(name))?;
+    let file = match file {
+        Some(path) => read(path)?,
+        None => Settings::default(),
+    };
+    Ok(flags.over(variables).over(file))
+}
+
+/// The settings that variables give: `EVERMIND_NODE_ID` is read exactly as `--node-id` is. Empty
+/// is the same as unset. `EVERMIND_LOG` is short for `EVERMIND_LOG_LEVEL`.
+fn variables(read: impl Fn(&str) -> Option<OsString>) -> Result<Settings, Failure> {
+    let command = Settings::augment_args(clap::Command::new("evermind").no_binary_name(true));
+    let mut words: Vec<OsString> = Vec::new();
+    let mut given = Vec::new();
+    for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+        let name = format!("EVERMIND_{}", flag.replace('-', "_").to_uppercase());
+        let short = (flag == "log-level")
+            .then(|| read("EVERMIND_LOG"))
+            .flatten();
+        let Some(value) = read(&name).or(short).filter(|value| !value.is_empty()) else {
+            continue;
+        };
+        let mut word = OsString::from(format!("--{flag}="));
+        word.push(value);
+        words.push(word);
+        given.push(name);
+    }
+    let settings = command
+        .try_get_matches_from(words)
+        .and_then(|matches| Settings::from_arg_matches(&matches))
+        .map_err(|error| {
+            let text = error.to_string();
+            let first = text
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim_start_matches("error: ");
+            Failure::usage(format!("{first} (given as a variable)"))
+                .hint(format!("these are set: {}", given.join(", ")))
+        })?;
+    settings.check_pairs("variables")?;
+    Ok(settings)
+}
+
+fn read(path: &Path) -> Result<Settings, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::usage(format!(
+            "cannot read the file of --config, {}: {error}",
+            path.display()
+        ))
+        .hint("--config takes a TOML file with lines such as: node-id = 1")
+    })?;
+    parse(&text).map_err(|mut failure| {
+        failure.message = format!("{}: {}", path.display(), failure.message);
+        failure
+    })
+}
+
+fn parse(text: &str) -> Result<Settings, Failure> {
+    let settings: Settings = toml::from_str(text).map_err(|error| {
+        Failure::usage(error.to_string().trim_end().to_owned())
+            .hint("the file takes the flags' names without the dashes in front, as in node-id = 1")
+    })?;
+    settings.check_pairs("file")?;
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::settings::LogFormat;
+
+    fn from(pairs: &'static [(&str, &str)]) -> Result<Settings, Failure> {
+        variables(|name| {
+            pairs
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, value)| value.into())
+        })
+    }
+
+    #[test]
+    fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
+        let flags = Settings {
+            node_id: Some(1),
+            ..Settings::default()
+        };
+        let variables = from(&[
+            ("EVERMIND_NODE_ID", "2"),
+            ("EVERMIND_LISTEN", "b:1"),
+            ("EVERMIND_LOG", "debug"),
+        ])
+        .unwrap();
+        let file = parse("node-id = 3\nlisten = 'c:1'\npeer-listen = 'c:2'\nlog-format = 'json'");
+        let all = flags.over(variables).over(file.unwrap());
+        assert_eq!(all.node_id, Some(1));
+        assert_eq!(all.listen.as_deref(), Some("b:1"));
+        assert_eq!(all.peer_listen.as_deref(), Some("c:2"));
+        assert_eq!(all.log_format, Some(LogFormat::Json));
+        assert_eq!(all.log_level.as_deref(), Some("debug"));
+    }
+
+    #[test]
+    fn a_secret_of_a_higher_layer_hides_the_file_of_a_lower() {
+        let variables = from(&[("EVERMIND_CLUSTER_SECRET", "sixteen bytes ok")]).unwrap();
+        let file = parse("cluster-secret-file = '/etc/secret'").unwrap();
+        let all = variables.over(file);
+        assert_eq!(all.cluster_secret.as_deref(), Some("sixteen bytes ok"));
+        assert_eq!(all.cluster_secret_file, None);
+    }
+
+    #[test]
+    fn both_forms_in_one_layer_are_refused() {
+        let error = parse("cluster-secret = 'a'\ncluster-secret-file = 'b'").unwrap_err();
+        assert!(
+            error
+                .message
+                .contains("both cluster-secret and cluster-secret-file")
+        );
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_by_name() {
+        let error = parse("node-id = 1\nnode_name = 'x'").unwrap_err();
+        assert!(error.message.contains("node_name"), "{}", error.message);
+        assert!(error.message.contains("line 2"), "{}", error.message);
+    }
+
+    #[test]
+    fn a_bad_variable_is_refused_by_name() {
+        let error = from(&[("EVERMIND_NODE_ID", "one")]).unwrap_err();
+        assert!(error.message.contains("--node-id"), "{}", error.message);
+        assert!(error.hint.unwrap().contains("EVERMIND_NODE_ID"));
+    }
+
+    #[test]
+    fn an_empty_variable_is_unset() {
+        assert_eq!(
+            from(&[("EVERMIND_NODE_ID", "")]).unwrap(),
+            Settings::default()
+        );
+    }
+
+    #[test]
+    fn a_variable_may_start_with_a_dash() {
+        let settings = from(&[("EVERMIND_CLUSTER_SECRET", "-starts-with-a-dash")]).unwrap();
+        assert_eq!(
+            settings.cluster_secret.as_deref(),
+            Some("-starts-with-a-dash")
+        );
+    }
+}

@@ -1,0 +1,24 @@
+//! Logs, on stderr: stdout is for data.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use super::settings::LogFormat;
+use crate::exit::Failure;
+
+/// Starts logging for the whole process.
+pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(level).map_err(|error| {
+        Failure::usage(format!("--log-level {level:?} is not understood: {error}"))
+            .hint("for example --log-level debug, or --log-level info,evermind_raft=debug")
+    })?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    };
+    started.map_err(|error| Failure::new(format!("cannot start logging: {error}")))
+}

@@ -1,0 +1,48 @@
+//! Secrets, which better come from files: command lines and variables are seen by others.
+
+use std::path::Path;
+
+use crate::exit::Failure;
+
+/// A secret as text or from its file, without white space around it.
+pub(crate) fn read(
+    flag: &str,
+    text: Option<String>,
+    file: Option<&Path>,
+) -> Result<Option<String>, Failure> {
+    let text = match (text, file) {
+        (Some(text), _) => text,
+        (None, Some(path)) => std::fs::read_to_string(path).map_err(|error| {
+            Failure::usage(format!(
+                "cannot read {} ({flag}-file): {error}",
+                path.display()
+            ))
+            .hint("it must be there, be text, and be readable by this user")
+        })?,
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(text.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_line_ends_are_not_part_of_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "  sixteen bytes ok\r\n").unwrap();
+        let secret = read("--cluster-secret", None, Some(file.path())).unwrap();
+        assert_eq!(secret.as_deref(), Some("sixteen bytes ok"));
+    }
+
+    #[test]
+    fn a_missing_file_names_its_flag() {
+        let error = read("--cluster-secret", None, Some(Path::new("/nowhere/x"))).unwrap_err();
+        assert!(
+            error.message.contains("--cluster-secret-file"),
+            "{}",
+            error.message
+        );
+    }
+}

@@ -1,0 +1,50 @@
+//! What makes a node stop.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::exit::Failure;
+
+/// From the first signal to the end of the process: under the 10 s after which supervisors kill.
+pub(crate) const LEAVE_MAX: Duration = Duration::from_millis(9_500);
+
+/// SIGTERM and SIGINT.
+pub(crate) struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    /// From here on the signals no longer end the process by themselves.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|e| Failure::new(format!("cannot listen for signals: {e}")))
+        };
+        Ok(Self {
+            term: listen(SignalKind::terminate())?,
+            int: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Resolves at the next signal.
+    pub(crate) async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+/// Ends the process as soon as stdin closes, which the kernel does for a parent however it dies. A
+/// node loses nothing by ending so: what it acknowledged is on disk.
+pub(crate) fn with_stdin() {
+    std::thread::spawn(|| {
+        let mut bytes = [0; 64];
+        // Data means nothing here; an error is as good as an end.
+        while matches!(std::io::stdin().read(&mut bytes), Ok(1..)) {}
+        eprintln!("error: the process that started this node is gone, and the node goes with it");
+        std::process::exit(1);
+    });
+}
