@@ -82,8 +82,8 @@ impl Workload {
 }
 
 /// Fails if nothing was done.
-pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
-    let tally = crate::single_threaded()?.block_on(measure(&args))?;
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let tally = crate::single_threaded()?.block_on(measure(args))?;
     let text = if args.json {
         format!("{}\n", tally.json(args.workload.name(), args.clients))
     } else {
@@ -152,7 +152,7 @@ async fn targets(args: &Args) -> Result<Vec<String>, Failure> {
     for endpoint in client.endpoints() {
         match client.cluster(endpoint).await {
             Ok(answer) if answer.value.leader == Some(answer.value.id) => {
-                leader = Some(targets.len())
+                leader = Some(targets.len());
             }
             Ok(_) => {}
             Err(error) => {

@@ -30,10 +30,10 @@ type View = (Endpoint, Result<Answer<ClusterInfo>, Error>);
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let client = args.connection.client()?.with_answer_grace(ANSWER_GRACE);
     let mut views = crate::single_threaded()?.block_on(ask_all(&client));
-    if views.iter().all(|(_, view)| view.is_err()) {
-        if let Some((_, Err(error))) = views.pop() {
-            return Err(error.into());
-        }
+    if views.iter().all(|(_, view)| view.is_err())
+        && let Some((_, Err(error))) = views.pop()
+    {
+        return Err(error.into());
     }
     if args.json {
         output::line(&Value::Array(views.iter().map(as_json).collect()).to_string())?;

@@ -147,6 +147,7 @@ fn of_code(code: &Code) -> (u8, &'static str) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -151,7 +151,7 @@ impl Taking {
     }
 }
 
-pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let runtime = crate::single_threaded()?;
     let common = match &args.command {
         Command::Run(args) => return runtime.block_on(run::run(args)),

@@ -51,9 +51,9 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Dev(args) => dev::run(&args),
         Command::Serve(args) => serve::run(*args),
-        Command::Lock(args) => lock::run(args),
+        Command::Lock(args) => lock::run(&args),
         Command::Cluster(args) => cluster::run(&args),
-        Command::Bench(args) => bench::run(args),
+        Command::Bench(args) => bench::run(&args),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

@@ -9,10 +9,11 @@ mod stop;
 
 use std::process::ExitCode;
 
+use evermind_api::{App, Limits};
+use evermind_raft::node::{Node, NodeConfig};
 use tokio::net::TcpListener;
 
 use crate::exit::Failure;
-use evermind_raft::node::{Node, NodeConfig};
 
 pub(crate) use plan::Plan;
 pub(crate) use settings::Settings;
@@ -96,7 +97,10 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
         () = stop.asked() => return Ok(ExitCode::SUCCESS),
     };
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
-    let mut edge = tokio::spawn(edge(listener, node.clone(), closed));
+    let app = App::new(node.clone(), Limits::default());
+    let mut edge = tokio::spawn(evermind_api::serve(listener, app, async {
+        let _ = closed.await;
+    }));
     tokio::select! {
         () = stop.asked() => {}
         why = node.stopped() => {
@@ -104,7 +108,7 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
                 .hint("it must not go on with what it has; its log says what happened before"));
         }
         ended = &mut edge => {
-            let why = ended.map_or_else(|e| e.to_string(), |r| r.err().unwrap_or_default());
+            let why = ended.map_or_else(|error| error.to_string(), |()| "nobody asked it to".to_owned());
             return Err(Failure::new(format!("the HTTP server has ended: {why}"))
                 .hint("the node stops with it, so that its peers take over"));
         }
@@ -124,17 +128,6 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
         () = stop.asked() => tracing::warn!("stopped at once, at the second signal"),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The HTTP edge, until `closed`: then it takes no new connections, finishes what is open, returns.
-async fn edge(
-    listener: TcpListener,
-    node: Node,
-    closed: tokio::sync::oneshot::Receiver<()>,
-) -> Result<(), String> {
-    drop((listener, node));
-    let _ = closed.await;
-    Ok(())
 }
 
 async fn bind(flag: &str, address: &str) -> Result<TcpListener, Failure> {

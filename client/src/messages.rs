@@ -207,6 +207,7 @@ pub struct MemberInfo {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -60,8 +60,9 @@ impl Course {
             .saturating_mul(1 << self.setbacks.min(10))
             .min(BACKOFF_MAX);
         self.setbacks += 1;
-        // Full jitter: uniform between nothing and the ceiling.
-        let jitter = ceiling.mul_f64(random as f64 / u64::MAX as f64);
+        // Full jitter: uniform between nothing and the ceiling, to the microsecond.
+        let micros_max = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX);
+        let jitter = Duration::from_micros(random % (micros_max + 1));
         let pause = match setback {
             Setback::Later(Some(least)) => least.saturating_add(jitter),
             _ => jitter,
@@ -71,11 +72,17 @@ impl Course {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    /// What draws the longest pause there may be after this many setbacks.
+    fn highest(setbacks: usize) -> u64 {
+        (50_000 << setbacks.min(10)).min(2_000_000)
     }
 
     #[test]
@@ -84,7 +91,7 @@ mod tests {
         let mut course = Course::new(start, Duration::ZERO);
         let mut now = start;
         let mut pauses = Vec::new();
-        while let Some(pause) = course.pause(now, now, &Setback::Broken, u64::MAX) {
+        while let Some(pause) = course.pause(now, now, &Setback::Broken, highest(pauses.len())) {
             pauses.push(pause.as_millis());
             now = now.plus(pause);
         }
@@ -98,7 +105,8 @@ mod tests {
         let pause =
             |random| Course::new(now, Duration::ZERO).pause(now, now, &Setback::Broken, random);
         assert_eq!(pause(0), Some(Duration::ZERO));
-        assert_eq!(pause(u64::MAX), Some(BACKOFF_FIRST));
+        assert_eq!(pause(50_000), Some(BACKOFF_FIRST));
+        assert_eq!(pause(50_001), Some(Duration::ZERO));
     }
 
     #[test]

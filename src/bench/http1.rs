@@ -104,6 +104,7 @@ fn parse(answer: &[u8]) -> io::Result<Option<(u16, usize, usize)>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -106,8 +106,8 @@ impl Tally {
         self.cycles.is_empty()
     }
 
+    #[allow(clippy::cast_precision_loss, reason = "up to 2^53 cycles are exact")]
     fn per_second(&self) -> f64 {
-        // Up to 2^53 cycles are exact.
         self.cycles.len() as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
@@ -181,6 +181,7 @@ fn micros(span: Duration) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

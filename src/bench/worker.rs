@@ -150,12 +150,11 @@ impl Worker {
     async fn connect(&mut self) {
         let target = &self.plan.targets[self.target % self.plan.targets.len()];
         let open = Connection::open(target, &self.plan.api_key);
-        match tokio::time::timeout(ANSWER_MAX, open).await {
-            Ok(Ok(connection)) => self.connection = Some(connection),
-            _ => {
-                self.tally.borrow_mut().failed("cannot connect");
-                self.target += 1;
-            }
+        if let Ok(Ok(connection)) = tokio::time::timeout(ANSWER_MAX, open).await {
+            self.connection = Some(connection);
+        } else {
+            self.tally.borrow_mut().failed("cannot connect");
+            self.target += 1;
         }
     }
 
@@ -175,7 +174,7 @@ impl Worker {
             }
             (Op::Acquire, Workload::Hold) => {
                 // It lasts for the taking, the measuring, and a minute.
-                let lease = self.plan.duration * 2 + Duration::from_secs(60);
+                let lease = self.plan.duration * 2 + Duration::from_mins(1);
                 let lease = crate::duration::as_ms(lease).min(86_000_000);
                 write!(self.body, r#","lease":{lease},"retryAttempts":0}}"#)
             }
@@ -199,6 +198,7 @@ fn code(status: u16, body: &[u8]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

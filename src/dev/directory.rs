@@ -23,20 +23,17 @@ impl Directory {
             Failure::new(format!("cannot keep data in {}: {error}", path.display()))
                 .hint("--data-dir takes a directory that this user may write")
         };
-        let (path, temporary) = match kept {
-            Some(path) => {
-                let made = fs::DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(path);
-                made.map_err(|error| refuse(path, error))?;
-                (path.to_owned(), None)
-            }
-            None => {
-                let made = tempfile::Builder::new().prefix("evermind-dev-").tempdir();
-                let made = made.map_err(|error| refuse(&std::env::temp_dir(), error))?;
-                (made.path().to_owned(), Some(made))
-            }
+        let (path, temporary) = if let Some(path) = kept {
+            let made = fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path);
+            made.map_err(|error| refuse(path, error))?;
+            (path.to_owned(), None)
+        } else {
+            let made = tempfile::Builder::new().prefix("evermind-dev-").tempdir();
+            let made = made.map_err(|error| refuse(&std::env::temp_dir(), error))?;
+            (made.path().to_owned(), Some(made))
         };
         // The command that starts a node again must work from anywhere.
         let path = path.canonicalize().map_err(|error| refuse(&path, error))?;
@@ -103,6 +100,7 @@ fn new_key() -> Result<String, Failure> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;

@@ -132,7 +132,11 @@ impl Node {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let tail = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
-        tail.iter().map(|line| format!("  {line}\n")).collect()
+        let mut text = String::new();
+        for line in tail {
+            text.extend(["  ", line, "\n"]);
+        }
+        text
     }
 }
 
@@ -234,6 +238,7 @@ fn text(path: &Path) -> Result<String, Failure> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

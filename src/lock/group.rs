@@ -129,6 +129,7 @@ pub(super) fn exit_code(status: ExitStatus) -> u8 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -306,8 +306,6 @@ fn stop_with(group: &Group, terminal: &Terminal, hold: &Hold) {
     if Moment::now() >= hold.term_at() {
         return;
     }
-    if terminal.is_ours() {
-        terminal.lend(group.id());
-    }
+    terminal.lend(group.id());
     group.signal(Signal::SIGCONT);
 }

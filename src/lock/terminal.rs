@@ -19,23 +19,25 @@ impl Terminal {
     }
 
     /// Whether the shell has this process in the foreground (again).
-    pub(super) fn is_ours(&self) -> bool {
+    fn is_ours(&self) -> bool {
         tcgetpgrp(stdin()).ok() == Some(self.own)
     }
 
-    /// Makes the group the one that reads.
+    /// Makes the group the one that reads, if it is this process's turn to say.
     pub(super) fn lend(&self, group: Pid) {
-        set(group);
+        if self.is_ours() {
+            set_foreground(group);
+        }
     }
 
     /// Reads again.
     pub(super) fn take_back(&self) {
-        set(self.own);
+        set_foreground(self.own);
     }
 }
 
 /// A terminal that is gone needs no foreground group, so errors are no matter.
-fn set(group: Pid) {
+fn set_foreground(group: Pid) {
     // From the background this call sends SIGTTOU, which would stop us, unless it is blocked.
     let mut quiet = SigSet::empty();
     quiet.add(Signal::SIGTTOU);

@@ -79,6 +79,7 @@ fn parse(text: &str) -> Result<Settings, Failure> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use crate::serve::settings::LogFormat;

@@ -240,4 +240,5 @@ fn identity() -> IdentityId {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;

@@ -50,7 +50,7 @@ pub(crate) struct Settings {
     /// How to write the log on stderr [default: text]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
-    /// What to log: error, warn, info, debug, trace, also per module; EVERMIND_LOG too [default: info]
+    /// What to log: error, warn, info, debug, trace, also per module [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
 }

@@ -60,7 +60,11 @@ impl Node {
                 converse(stream, &mut steps, &log).await;
             }
         });
-        Self { url, seen, connections }
+        Self {
+            url,
+            seen,
+            connections,
+        }
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -90,15 +94,25 @@ async fn converse(
 
 async fn read(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
     let mut line = String::new();
-    stream.read_line(&mut line).await.ok().filter(|length| *length > 0)?;
+    stream
+        .read_line(&mut line)
+        .await
+        .ok()
+        .filter(|length| *length > 0)?;
     let mut headers = Vec::new();
     loop {
         let mut header = String::new();
         stream.read_line(&mut header).await.ok()?;
-        let Some((name, value)) = header.trim().split_once(": ") else { break };
+        let Some((name, value)) = header.trim().split_once(": ") else {
+            break;
+        };
         headers.push((name.to_lowercase(), value.to_owned()));
     }
-    let mut seen = Seen { line: line.trim().to_owned(), headers, body: Value::Null };
+    let mut seen = Seen {
+        line: line.trim().to_owned(),
+        headers,
+        body: Value::Null,
+    };
     if let Ok(length) = seen.header("content-length").parse() {
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await.ok()?;
@@ -113,7 +127,13 @@ fn client(nodes: &[&Node]) -> Client {
 
 fn request() -> Acquire {
     let wait = Wait::lasting(Duration::ZERO);
-    Acquire { key: "k".into(), lease_ms: 5000, wait, uuid: None, fifo: false }
+    Acquire {
+        key: "k".into(),
+        lease_ms: 5000,
+        wait,
+        uuid: None,
+        fifo: false,
+    }
 }
 
 #[tokio::test]
@@ -136,7 +156,10 @@ async fn a_call_is_repeated_elsewhere_under_the_same_names() {
     assert!(!first.body["uuid"].as_str().unwrap().is_empty());
     assert!(!first.header("idempotency-key").is_empty());
     for again in &seen[1..] {
-        assert_eq!(again.header("idempotency-key"), first.header("idempotency-key"));
+        assert_eq!(
+            again.header("idempotency-key"),
+            first.header("idempotency-key")
+        );
         assert_eq!(again.body, first.body);
     }
 }
@@ -148,7 +171,10 @@ async fn two_calls_are_two_operations_on_one_connection() {
     client.acquire(&request()).await.unwrap();
     client.acquire(&request()).await.unwrap();
     let seen = node.seen();
-    assert_ne!(seen[0].header("idempotency-key"), seen[1].header("idempotency-key"));
+    assert_ne!(
+        seen[0].header("idempotency-key"),
+        seen[1].header("idempotency-key")
+    );
     assert_ne!(seen[0].body["uuid"], seen[1].body["uuid"]);
     assert_eq!(*node.connections.lock().unwrap(), 1);
 }
@@ -161,7 +187,10 @@ async fn the_deadline_counts_from_before_the_request() {
     let after = Moment::now();
     assert!(before <= grant.sent && grant.sent <= grant.received && grant.received <= after);
     // waited 1000 + expiresIn 5000, less 1%.
-    assert_eq!(grant.deadline(), grant.sent.plus(Duration::from_millis(5_940)));
+    assert_eq!(
+        grant.deadline(),
+        grant.sent.plus(Duration::from_millis(5_940))
+    );
 }
 
 #[tokio::test]
@@ -169,7 +198,10 @@ async fn a_refusal_is_final_and_typed() {
     let held = r#"{"acquired":false,"message":"held by another","code":"lock_held","status":423,"requestId":"r-7"}"#;
     let node = Node::new(vec![Step::Answer(423, held)]).await;
     let other = Node::new(vec![]).await;
-    let error = client(&[&node, &other]).acquire(&request()).await.unwrap_err();
+    let error = client(&[&node, &other])
+        .acquire(&request())
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Some(&Code::LockHeld));
     assert_eq!(error.to_string(), "held by another");
     assert!(other.seen().is_empty());
@@ -178,25 +210,41 @@ async fn a_refusal_is_final_and_typed() {
 #[tokio::test]
 async fn a_silent_node_is_left_for_the_next() {
     let silent = Node::new(vec![Step::Silence]).await;
-    let good = Node::new(vec![Step::Answer(200, r#"{"released":true,"message":null}"#)]).await;
+    let good = Node::new(vec![Step::Answer(
+        200,
+        r#"{"released":true,"message":null}"#,
+    )])
+    .await;
     let client = client(&[&silent, &good]).with_answer_grace(Duration::from_millis(100));
     client.release("k", "u").await.unwrap();
-    assert_eq!(silent.seen()[0].header("idempotency-key"), good.seen()[0].header("idempotency-key"));
+    assert_eq!(
+        silent.seen()[0].header("idempotency-key"),
+        good.seen()[0].header("idempotency-key")
+    );
     // And stays left behind.
     assert_eq!(client.current.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
 async fn too_many_requests_waits_as_long_as_it_is_told() {
-    let node = Node::new(vec![Step::ComeAgain(1), Step::Answer(200, r#"{"released":true}"#)]).await;
+    let node = Node::new(vec![
+        Step::ComeAgain(1),
+        Step::Answer(200, r#"{"released":true}"#),
+    ])
+    .await;
     let start = Moment::now();
     client(&[&node]).release("k", "u").await.unwrap();
     assert!(Moment::now().since(start) >= Duration::from_secs(1));
     // Longer than the client ever tries: it is told at once.
     let node = Node::new(vec![Step::ComeAgain(3600)]).await;
     let error = client(&[&node]).release("k", "u").await.unwrap_err();
-    let Error::Refused(problem) = error else { panic!("{error}") };
-    assert_eq!((problem.status, problem.retry_after), (429, Some(Duration::from_secs(3600))));
+    let Error::Refused(problem) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        (problem.status, problem.retry_after),
+        (429, Some(Duration::from_hours(1)))
+    );
 }
 
 #[tokio::test]
@@ -206,18 +254,34 @@ async fn names_are_encoded_and_pages_asked_for() {
     let node = Node::new(vec![Step::Answer(200, lock), Step::Answer(200, page)]).await;
     let client = client(&[&node]);
     assert_eq!(client.show("a/b ü", true).await.unwrap().value.waiting, 3);
-    let page = client.list("a&b", Some("x="), Some(5), false).await.unwrap();
+    let page = client
+        .list("a&b", Some("x="), Some(5), false)
+        .await
+        .unwrap();
     assert_eq!(page.value.cursor.as_deref(), Some("c"));
     let lines: Vec<String> = node.seen().into_iter().map(|seen| seen.line).collect();
-    assert_eq!(lines[0], "GET /v1/locks/a%2Fb%20%C3%BC?consistency=stale HTTP/1.1");
-    assert_eq!(lines[1], "GET /v1/locks?prefix=a%26b&cursor=x%3D&limit=5 HTTP/1.1");
+    assert_eq!(
+        lines[0],
+        "GET /v1/locks/a%2Fb%20%C3%BC?consistency=stale HTTP/1.1"
+    );
+    assert_eq!(
+        lines[1],
+        "GET /v1/locks?prefix=a%26b&cursor=x%3D&limit=5 HTTP/1.1"
+    );
 }
 
 #[tokio::test]
 async fn what_is_not_this_api_is_said_to_be_so() {
-    let node = Node::new(vec![Step::Answer(200, "<html>"), Step::Answer(404, "<html>")]).await;
+    let node = Node::new(vec![
+        Step::Answer(200, "<html>"),
+        Step::Answer(404, "<html>"),
+    ])
+    .await;
     let client = client(&[&node]);
-    assert!(matches!(client.show("k", false).await, Err(Error::NotUnderstood { status: 200, .. })));
+    assert!(matches!(
+        client.show("k", false).await,
+        Err(Error::NotUnderstood { status: 200, .. })
+    ));
     let error = client.show("k", false).await.unwrap_err();
     assert_eq!(error.code(), Some(&Code::Other("http_404".into())));
 }
@@ -236,7 +300,16 @@ async fn one_node_is_asked_once() {
 fn what_cannot_work_is_refused_at_once() {
     let none: [&str; 0] = [];
     assert!(matches!(Client::new(none, "k"), Err(Error::NoEndpoint)));
-    assert!(matches!(Client::new(["http://a:1"], ""), Err(Error::ApiKey)));
-    assert!(matches!(Client::new(["http://a:1"], "a\nb"), Err(Error::ApiKey)));
-    assert!(matches!(Client::new(["https://a:1"], "k"), Err(Error::Endpoint { .. })));
+    assert!(matches!(
+        Client::new(["http://a:1"], ""),
+        Err(Error::ApiKey)
+    ));
+    assert!(matches!(
+        Client::new(["http://a:1"], "a\nb"),
+        Err(Error::ApiKey)
+    ));
+    assert!(matches!(
+        Client::new(["https://a:1"], "k"),
+        Err(Error::Endpoint { .. })
+    ));
 }
