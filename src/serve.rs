@@ -20,11 +20,13 @@ pub(crate) use settings::Settings;
 #[cfg(test)]
 pub(crate) use settings::api_key as check_api_key;
 
-/// Runs one node. Every flag below may also be given as a variable (--node-id as EVERMIND_NODE_ID)
-/// or in a TOML file (node-id = 1); a flag wins over a variable, a variable over the file.
+/// Runs one node.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A cluster of three on three machines, on each with its own --node-id:\n  \
+    after_help = "Every flag may also be given as a variable (--node-id as EVERMIND_NODE_ID, --log-level\n\
+    as EVERMIND_LOG too), or in the TOML file of --config (node-id = 1). A flag wins over a\n\
+    variable, a variable over the file.\n\n\
+    A cluster of three on three machines, on each with its own --node-id:\n  \
     evermind serve --node-id 1 --data-dir /var/lib/evermind \\\n    \
     --listen 0.0.0.0:7600 --peer-listen 0.0.0.0:7610 \\\n    \
     --initial-cluster 1=n1:7610,2=n2:7610,3=n3:7610 \\\n    \
@@ -48,6 +50,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     if args.stop_with_stdin {
         stop::with_stdin();
     }
+    allow_many_connections();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -121,13 +124,27 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
         node.shutdown().await;
     };
     tokio::select! {
-        outcome = tokio::time::timeout(stop::LEAVE_MAX, leave) => match outcome {
-            Ok(()) => tracing::info!("stopped"),
-            Err(_) => tracing::warn!("stopped with requests still open: 10 s are over"),
-        },
+        outcome = tokio::time::timeout(stop::LEAVE_MAX, leave) => {
+            if outcome.is_ok() {
+                tracing::info!("stopped");
+            } else {
+                tracing::warn!("stopped with requests still open: 10 s are over");
+            }
+        }
         () = stop.asked() => tracing::warn!("stopped at once, at the second signal"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shells give programs 1024 open files, for the sake of programs that use select(2); this one may
+/// have 10,000 connections.
+fn allow_many_connections() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit on open files");
+    }
 }
 
 async fn bind(flag: &str, address: &str) -> Result<TcpListener, Failure> {

@@ -57,6 +57,10 @@ impl FromStr for Endpoint {
         if authority.host().is_empty() {
             return Err(refuse("the host is missing"));
         }
+        let has_port = authority.as_str().len() > authority.host().len();
+        if has_port && authority.port_u16().is_none_or(|port| port == 0) {
+            return Err(refuse("the port is a number from 1 to 65535"));
+        }
         Ok(Self(authority))
     }
 }
@@ -85,6 +89,8 @@ mod tests {
             ("http://a/b", None),
             ("http://user@a", None),
             ("http://a:99999999", None),
+            ("http://a:", None),
+            ("http://a:0", None),
         ] {
             let parsed = text.parse::<Endpoint>().ok().map(|e| e.host_and_port());
             assert_eq!(parsed.as_deref(), expected, "{text}");
