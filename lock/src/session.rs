@@ -91,6 +91,12 @@ impl Session {
         chunks.flat_map(|chunk| chunk.iter().map(|(sequence, r)| (*sequence, r)))
     }
 
+    /// Whether reading all of it costs next to nothing.
+    #[cfg(debug_assertions)]
+    pub(crate) fn is_small(&self) -> bool {
+        self.chunks.len() <= 2
+    }
+
     pub(crate) fn get(&self, sequence: u64) -> Option<&Recorded> {
         self.chunks.get(&(sequence / CHUNK))?.get(&sequence)
     }

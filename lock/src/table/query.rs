@@ -91,7 +91,7 @@ impl LockTable {
     }
 
     /// The held locks of an identity whose keys start with `prefix` and come after `after`, at most
-    /// `limit` of them. Costs the number of shards and what is returned, however many locks there
+    /// `limit` of them (at least 1). Costs the number of shards and what is returned, however many locks there
     /// are.
     pub fn locks(
         &self,
@@ -137,7 +137,7 @@ impl LockTable {
             views.push(view);
         }
         while let Some(Reverse((_, shard))) = heads.pop() {
-            if page.locks.len() >= limit {
+            if page.locks.len() >= limit.max(1) {
                 page.next_after = page.locks.last().map(|view| view.key.clone());
                 break;
             }
