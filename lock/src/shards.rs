@@ -123,7 +123,8 @@ impl<K: ShardKey, V: Clone> Shards<K, V> {
 
     /// Every entry, part by part: a fixed order, but not the keys' order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.parts.iter().flat_map(|part| part.iter())
+        let parts = self.parts.iter().filter(|part| !part.is_empty());
+        parts.flat_map(|part| part.iter())
     }
 
     /// The range in each part, each in the keys' order.
@@ -132,6 +133,12 @@ impl<K: ShardKey, V: Clone> Shards<K, V> {
         range: &R,
     ) -> impl Iterator<Item = std::collections::btree_map::Range<'_, K, V>> {
         self.parts.iter().map(|part| part.range(range.clone()))
+    }
+
+    /// Entries in the largest part.
+    #[cfg(test)]
+    pub(crate) fn part_len_max(&self) -> usize {
+        self.parts.iter().map(|part| part.len()).max().unwrap_or(0)
     }
 
     /// How many parts are not the same memory in both.

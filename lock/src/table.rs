@@ -14,6 +14,8 @@ use crate::shards::Shards;
 
 mod acquire;
 mod cluster;
+#[cfg(test)]
+mod frozen_tests;
 mod hold;
 mod invariants;
 mod named;

@@ -88,6 +88,11 @@ impl Frozen {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn state(&self) -> &State {
+        &self.0
+    }
+
     /// Records in all.
     pub fn count(&self) -> usize {
         1 + self.0.locks.len()
