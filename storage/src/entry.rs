@@ -246,7 +246,7 @@ mod tests {
         for entry in entries() {
             let mut bytes = Vec::new();
             encode(&entry, &mut bytes);
-            assert_eq!(decode(&bytes).unwrap(), entry);
+            assert_eq!(decode(&bytes).expect("our own bytes"), entry);
         }
     }
 

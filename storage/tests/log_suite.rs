@@ -31,7 +31,6 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
         let meta = SnapshotMeta {
             last_log_id: self.applied,
             last_membership: self.membership.clone(),
-            ..Default::default()
         };
         *self.snapshot.lock().unwrap() = Some(meta.clone());
         Ok(Snapshot { meta, snapshot: () })

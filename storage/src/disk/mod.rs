@@ -2,6 +2,7 @@
 //! writes, runs full, errs and stalls is a test double of this.
 
 pub mod real;
+pub mod sim;
 
 use std::io;
 use std::path::Path;

@@ -59,11 +59,12 @@ impl Cache {
         let Some(first) = self.first_index() else {
             return Vec::new();
         };
-        let count = self.entries.len() as u64;
-        let from = start.saturating_sub(first).min(count);
-        let to = end.saturating_sub(first).clamp(from, count);
-        // Both are at most the length of a deque.
-        let (from, to) = (from as usize, to as usize);
+        let count = self.entries.len();
+        let place = |index: u64| {
+            usize::try_from(index.saturating_sub(first)).map_or(count, |at| at.min(count))
+        };
+        let from = place(start);
+        let to = place(end).max(from);
         let mut bytes = 0;
         let mut until = from;
         for (_, entry_bytes) in self.entries.range(from..to) {

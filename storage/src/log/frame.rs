@@ -93,8 +93,9 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// Whether a sector is as zero-filling left it.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == 0)
+pub(super) fn is_zero(sector: &[u8]) -> bool {
+    static ZERO: [u8; SECTOR_BYTES] = [0; SECTOR_BYTES];
+    sector == &ZERO[..sector.len()]
 }
 
 /// Reads the header in a frame's first sector.

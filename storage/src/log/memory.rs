@@ -143,7 +143,7 @@ impl Memory {
         self.state.truncate_after(after);
         let end = self.state.end_index();
         self.cache.cut(end);
-        self.small(|out| record::put_truncate(&after, out))
+        self.small(|out| record::put_truncate(after, out))
             .effect
             .cut(end);
     }
@@ -208,8 +208,8 @@ impl Memory {
         let cached = self.cache.first_index().unwrap_or(end);
         if start < cached {
             for frame in self.frames.find(start, end.min(cached), bytes_max) {
-                let at = frame.segment - self.segments[0].number;
-                let segment = self.segments[at as usize].clone();
+                let at = usize::try_from(frame.segment - self.segments[0].number);
+                let segment = self.segments[at.expect("few segments")].clone();
                 found.on_disk.push((segment, frame));
             }
         }

@@ -8,15 +8,17 @@
 //! # What is relied on
 //! 1. The disk writes a 512-byte sector as a whole or not at all, and a sector it was not asked to
 //!    write stays as it is. Frames start at a sector of their own, so a write never touches a
-//!    sector that was acknowledged before.
+//!    sector that was acknowledged before. A write that a kill or an error cuts short likewise
+//!    ends at a sector's edge: Linux copies whole pages.
 //! 2. What an fdatasync or the fsync of a directory acknowledged stays.
 //! 3. Batch N+1 is written only after the fdatasync of batch N. So there is at most one frame that
 //!    nobody was promised, and it is the last.
 //!
 //! # What is promised
 //! - A vote and a truncation are on disk when their call returns; an entry when its callback runs.
-//! - The first error of a write or a sync stops the log for good ([`LogStore::failed`]): nothing
-//!   is retried, nothing acknowledged any more. A full disk is such an error.
+//! - The first error of any call of the disk stops the log for good ([`LogStore::failed`]):
+//!   nothing is retried, nothing acknowledged any more. A full disk is such an error, an entry
+//!   that no longer reads back as it was written another.
 //! - A frame that cannot be read is cut on open only where it is provably torn: it is in the last
 //!   segment; its header is intact, or its header's sector all zero; at least one of its sectors is
 //!   all zero; and nothing non-zero lies past it. Everything else is refused, a segment of the

@@ -12,6 +12,7 @@ use openraft::storage::{LeaderBoundedStreamError, RaftLogReader};
 use openraft::type_config::alias::LeaderIdOf;
 use tokio::sync::oneshot;
 
+use super::error::LogFailure;
 use super::frame::{self, HeaderSector};
 use super::index::FrameRef;
 use super::memory::Found;
@@ -39,7 +40,15 @@ impl LogReader {
             return Ok(decoded);
         }
         let (tell, told) = oneshot::channel();
-        let job = move || drop(tell.send(read_frames(&on_disk)));
+        let shared = Arc::clone(&self.shared);
+        let job = move || {
+            let read = read_frames(&on_disk);
+            if let Err(failure) = &read {
+                shared.fail(failure.clone());
+            }
+            // A caller that went away needs no answer.
+            drop(tell.send(read));
+        };
         self.shared.runner.once("log-read", Box::new(job));
         let mut entries = told
             .await
@@ -159,19 +168,19 @@ fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
     (start, end)
 }
 
-fn read_frames(frames: &[(Segment, FrameRef)]) -> io::Result<Vec<Entry>> {
+fn read_frames(frames: &[(Segment, FrameRef)]) -> Result<Vec<Entry>, LogFailure> {
     let mut entries = Vec::new();
     for (segment, frame) in frames {
         let before = entries.len() as u64;
-        read_frame(segment, frame, &mut entries).map_err(|error| {
-            let (file, at) = (segment.path.display(), frame.offset);
-            io::Error::new(error.kind(), format!("{file} at byte {at}: {error}"))
-        })?;
-        if entries.len() as u64 - before != frame.last - frame.first + 1 {
-            return Err(damaged(
-                "the frame does not hold the entries it was written with",
-            ));
+        let mut read = read_frame(segment, frame, &mut entries);
+        if read.is_ok() && entries.len() as u64 - before != frame.last - frame.first + 1 {
+            read = Err(damaged("the frame does not hold the entries it should"));
         }
+        read.map_err(|error| {
+            let at_byte = format!("at byte {}: {error}", frame.offset);
+            io::Error::new(error.kind(), at_byte)
+        })
+        .map_err(LogFailure::io("read", &segment.path))?;
     }
     Ok(entries)
 }

@@ -112,8 +112,8 @@ pub(super) fn put_vote(vote: &VoteRecord, out: &mut Vec<u8>) {
     put(VOTE, out, |out| codec::encode_into(vote, out));
 }
 
-pub(super) fn put_truncate(after: &Option<LogIdRecord>, out: &mut Vec<u8>) {
-    put(TRUNCATE, out, |out| codec::encode_into(after, out));
+pub(super) fn put_truncate(after: Option<LogIdRecord>, out: &mut Vec<u8>) {
+    put(TRUNCATE, out, |out| codec::encode_into(&after, out));
 }
 
 pub(super) fn put_purge(upto: &LogIdRecord, out: &mut Vec<u8>) {

@@ -19,7 +19,7 @@ pub(super) const FRESH: &str = "fresh.tmp";
 pub(super) const REWRITTEN: &str = "rewritten.tmp";
 
 const SUFFIX: &str = ".log";
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Zeros are synced in pieces, so that an fdatasync of the log never waits behind all of them.
 const SYNC_EVERY_BYTES: u64 = 4 << 20;
 
@@ -66,9 +66,10 @@ pub(super) fn make_blank(
         let file = disk.create(&path)?;
         let mut offset = 0;
         while offset < bytes {
-            let piece = (bytes - offset).min(ZEROS.len() as u64);
-            disk::write_all_at(&*file, &ZEROS[..piece as usize], offset)?;
-            offset += piece;
+            let left = usize::try_from(bytes - offset).unwrap_or(usize::MAX);
+            let piece = &ZEROS[..left.min(ZEROS.len())];
+            disk::write_all_at(&*file, piece, offset)?;
+            offset += piece.len() as u64;
             if offset % SYNC_EVERY_BYTES == 0 || offset == bytes {
                 file.sync_data()?;
             }

@@ -112,13 +112,12 @@ impl Writer {
             LogFailure::io(action, &path)(error)
         };
         let took_spare = spare.is_some();
-        let blank = match spare {
-            Some(blank) => blank,
-            None => {
-                let bytes = shared.options.segment_bytes;
-                segment::make_blank(&*shared.disk, &shared.dir, segment::FRESH, bytes)
-                    .map_err(failure)?
-            }
+        let blank = if let Some(blank) = spare {
+            blank
+        } else {
+            let bytes = shared.options.segment_bytes;
+            segment::make_blank(&*shared.disk, &shared.dir, segment::FRESH, bytes)
+                .map_err(failure)?
         };
         let head = Head {
             segment: self.segment.number + 1,
