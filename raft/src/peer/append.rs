@@ -98,6 +98,7 @@ impl Appends {
 
 impl Lane for Appends {
     const PURPOSE: Purpose = Purpose::Append;
+    const QUEUE_FRAMES: usize = 2 * APPENDS_IN_FLIGHT_MAX;
 
     fn open(line: Line) -> Self {
         Self {

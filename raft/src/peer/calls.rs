@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::CALLS_IN_FLIGHT_MAX;
 use super::hello::Purpose;
 use super::lane::{Lane, Line};
+use super::outbox::NotQueued;
 use super::pending::{NoTicket, Pending};
 use super::wire::{Answer, AnswerFrame, Call, CallFrame, Kind, WireError, value};
 
@@ -39,17 +40,21 @@ impl Calls {
             id: ticket.id,
             call,
         });
-        timeout(within, async {
-            self.line.ask(frame).await.map_err(|_| CallError::Lost)?;
-            ticket.answer().await.ok_or(CallError::Lost)
-        })
-        .await
-        .unwrap_or(Err(CallError::TooSlow))
+        // The queue holds all that may be in flight.
+        self.line.try_ask(frame).map_err(|error| match error {
+            NotQueued::Full => CallError::Full,
+            NotQueued::Closed => CallError::Lost,
+        })?;
+        match timeout(within, ticket.answer()).await {
+            Ok(answer) => answer.ok_or(CallError::Lost),
+            Err(_) => Err(CallError::TooSlow),
+        }
     }
 }
 
 impl Lane for Calls {
     const PURPOSE: Purpose = Purpose::Control;
+    const QUEUE_FRAMES: usize = CALLS_IN_FLIGHT_MAX + 1;
 
     fn open(line: Line) -> Self {
         Self {

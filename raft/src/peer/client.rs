@@ -87,8 +87,8 @@ impl PeerClient {
     /// Gives a command to the node that is believed to lead. `Ok`: it is in that node's queue, in
     /// the order of this node's sending; its outcome is learned by applying it here.
     ///
-    /// Commands are sent in the order in which these futures are first polled, as long as the
-    /// connection is up and its queue not full.
+    /// While the connection is up, commands are sent in the order in which these futures are first
+    /// polled.
     pub async fn forward(&self, node: NodeId, command: &Command) -> Result<(), ForwardError> {
         let lane = self
             .peer(node)

@@ -120,7 +120,7 @@ impl Default for PeerConfig {
             idle: Duration::from_secs(30),
             write: Duration::from_secs(10),
             append_idle: Duration::from_secs(5),
-            snapshot_idle: Duration::from_secs(60),
+            snapshot_idle: Duration::from_mins(1),
             read_index: Duration::from_secs(1),
         }
     }

@@ -7,8 +7,9 @@ use super::FORWARDS_IN_FLIGHT_MAX;
 use super::client::ForwardError;
 use super::hello::Purpose;
 use super::lane::{Lane, Line};
+use super::outbox::NotQueued;
 use super::pending::{NoTicket, Pending};
-use super::wire::{ForwardRef, Forwarded, Kind, WireError, value};
+use super::wire::{ForwardRef, ForwardVerdict, Forwarded, Kind, WireError, value};
 
 /// The dialed end of a forward connection.
 pub(super) struct Forwards {
@@ -26,17 +27,23 @@ impl Forwards {
             id: ticket.id,
             command,
         });
-        self.line.ask(frame).await.map_err(|_| ForwardError::Lost)?;
+        // Without a wait, so that commands are queued in the order of the callers' first poll. The
+        // queue holds all that may be in flight.
+        self.line.try_ask(frame).map_err(|error| match error {
+            NotQueued::Full => ForwardError::Busy,
+            NotQueued::Closed => ForwardError::Unreachable("the connection was lost".into()),
+        })?;
         let forwarded = ticket.answer().await.ok_or(ForwardError::Lost)?;
-        match forwarded.not_leader {
-            None => Ok(()),
-            Some(leader) => Err(ForwardError::NotLeader { leader }),
+        match forwarded.verdict {
+            ForwardVerdict::Accepted => Ok(()),
+            ForwardVerdict::NotLeader(leader) => Err(ForwardError::NotLeader { leader }),
         }
     }
 }
 
 impl Lane for Forwards {
     const PURPOSE: Purpose = Purpose::Forward;
+    const QUEUE_FRAMES: usize = FORWARDS_IN_FLIGHT_MAX + 1;
 
     fn open(line: Line) -> Self {
         Self {

@@ -15,7 +15,7 @@ use super::endpoint::{Ear, Endpoint, PeerConfig};
 use super::frame::{FrameError, FrameReader};
 use super::handshake::{Handshake, HandshakeError};
 use super::hello::Purpose;
-use super::outbox::{Closed, Outbox};
+use super::outbox::{Closed, NotQueued, Outbox};
 use super::stats::PeerStats;
 use super::transport::{PeerStream, Side};
 use super::wire::{Kind, WireError};
@@ -23,6 +23,8 @@ use super::wire::{Kind, WireError};
 /// What one purpose does with a connection that was dialed for it.
 pub(super) trait Lane: Send + Sync + 'static {
     const PURPOSE: Purpose;
+    /// Frames that wait to be written.
+    const QUEUE_FRAMES: usize;
     /// A connection is open.
     fn open(line: Line) -> Self;
     /// A frame came.
@@ -45,9 +47,9 @@ impl Line {
     }
 
     /// Sends a frame that the peer answers, if there is room.
-    pub(super) fn try_ask(&self, frame: Vec<u8>) -> Result<(), Closed> {
+    pub(super) fn try_ask(&self, frame: Vec<u8>) -> Result<(), NotQueued> {
         self.asked.store(true, Ordering::Relaxed);
-        self.outbox.try_send(frame).then_some(()).ok_or(Closed)
+        self.outbox.try_send(frame)
     }
 }
 
@@ -100,7 +102,7 @@ pub(super) async fn dial<L: Lane>(
     PeerStats::count(&endpoint.stats().dialed);
     let ear = endpoint.ear(node);
     ear.heard(Instant::now());
-    let (outbox, writer) = Outbox::new(writer, endpoint.config.write);
+    let (outbox, writer) = Outbox::new(writer, L::QUEUE_FRAMES, endpoint.config.write);
     let asked = Arc::new(AtomicBool::new(false));
     let lane = Arc::new(L::open(Line {
         outbox: outbox.clone(),
@@ -158,6 +160,8 @@ impl<L: Lane> Dialed<L> {
             config,
         };
         tokio::select! {
+            // What comes in one piece is taken in before anything is written.
+            biased;
             error = listener.listen(&*lane.0) => error,
             result = drive.writer => match result {
                 Ok(()) => LaneError::Ended,
@@ -215,7 +219,7 @@ impl<R: AsyncRead + Unpin> Listener<'_, R> {
                     if asked || heard_at.elapsed() >= self.config.keepalive {
                         pinged = true;
                         // Where the queue is full, what is in it serves as well.
-                        self.outbox.try_send(Kind::Ping.bare());
+                        let _ = self.outbox.try_send(Kind::Ping.bare());
                     }
                 }
             }

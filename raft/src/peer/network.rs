@@ -224,6 +224,7 @@ impl<S: SnapshotSource> RaftNetworkV2<TypeConfig> for PeerNetwork<S> {
         let meta: SnapshotMeta = snapshot.meta;
         let what = (vote, meta, snapshot.snapshot);
         tokio::select! {
+            biased;
             sent = send(endpoint, self.target, what, endpoint.config.snapshot_idle) => {
                 sent.map(SnapshotResponse::new).map_err(|error| self.snapshot_error(error))
             }

@@ -7,28 +7,39 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// Frames that wait to be written.
-const QUEUE_FRAMES: usize = 1_024;
 /// Frames up to this size are copied together into one write.
 const COALESCE_BYTES: usize = 64 << 10;
+
+/// Frames of replies that wait to be written.
+pub(super) const REPLIES_MAX: usize = 1_024;
 
 /// The connection is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Closed;
+
+/// Why a frame was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotQueued {
+    /// There is no room now.
+    Full,
+    /// The connection is gone.
+    Closed,
+}
 
 /// Where frames are put to be sent, in order.
 #[derive(Clone)]
 pub(super) struct Outbox(mpsc::Sender<Vec<u8>>);
 
 impl Outbox {
-    /// The outbox, and what empties it into `stream`: it ends with the last outbox, with the first
+    /// The outbox for up to `frames` frames, and what empties it into `stream`: it ends with the last outbox, with the first
     /// error, or when a write moves nothing for `idle`.
     pub(super) fn new<W: AsyncWrite + Unpin>(
         stream: W,
+        frames: usize,
         idle: Duration,
     ) -> (Self, impl Future<Output = io::Result<()>>) {
-        let (sender, frames) = mpsc::channel(QUEUE_FRAMES);
-        (Self(sender), drain(stream, frames, idle))
+        let (sender, queue) = mpsc::channel(frames);
+        (Self(sender), drain(stream, queue, idle))
     }
 
     /// Queues one frame; waits while the queue is full.
@@ -44,8 +55,11 @@ impl Outbox {
     }
 
     /// Queues one frame if there is room now.
-    pub(super) fn try_send(&self, frame: Vec<u8>) -> bool {
-        self.0.try_send(frame).is_ok()
+    pub(super) fn try_send(&self, frame: Vec<u8>) -> Result<(), NotQueued> {
+        self.0.try_send(frame).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotQueued::Full,
+            mpsc::error::TrySendError::Closed(_) => NotQueued::Closed,
+        })
     }
 }
 

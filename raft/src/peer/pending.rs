@@ -1,12 +1,12 @@
 //! Requests of one connection that wait for their answers.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
 /// Who waits for which answer.
-pub(super) struct Pending<T>(Arc<Mutex<Table<T>>>);
+pub(super) struct Pending<T>(Mutex<Table<T>>);
 
 struct Table<T> {
     next: u64,
@@ -27,11 +27,11 @@ pub(super) enum NoTicket {
 impl<T> Pending<T> {
     /// At most `max` at a time.
     pub(super) fn new(max: usize) -> Self {
-        Self(Arc::new(Mutex::new(Table {
+        Self(Mutex::new(Table {
             next: 1,
             max,
             open: Some(BTreeMap::new()),
-        })))
+        }))
     }
 
     /// A number for a new request, and the place to wait for its answer.
@@ -46,11 +46,7 @@ impl<T> Pending<T> {
         let (sender, answer) = oneshot::channel();
         open.insert(id, sender);
         table.next += 1;
-        Ok(Ticket {
-            table: self.0.clone(),
-            id,
-            answer,
-        })
+        Ok(Ticket { id, answer })
     }
 
     /// An answer came. One that nobody waits for any more is dropped.
@@ -68,27 +64,17 @@ impl<T> Pending<T> {
     }
 }
 
-/// A request that waits. Dropped, it is forgotten.
+/// A request that waits. Dropped, it still counts until its answer has come: the other side has it
+/// in its queue.
 pub(super) struct Ticket<T> {
-    table: Arc<Mutex<Table<T>>>,
     pub(super) id: u64,
     answer: oneshot::Receiver<T>,
 }
 
 impl<T> Ticket<T> {
     /// The answer; `None` if the connection is gone.
-    pub(super) async fn answer(mut self) -> Option<T> {
-        (&mut self.answer).await.ok()
-    }
-}
-
-impl<T> Drop for Ticket<T> {
-    fn drop(&mut self) {
-        if !self.answer.is_terminated() {
-            if let Some(open) = &mut lock(&self.table).open {
-                open.remove(&self.id);
-            }
-        }
+    pub(super) async fn answer(self) -> Option<T> {
+        self.answer.await.ok()
     }
 }
 

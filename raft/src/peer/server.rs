@@ -69,8 +69,9 @@ impl Server {
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                biased;
                 Some(_) = connections.join_next() => continue,
+                accepted = listener.accept() => accepted,
             };
             let (stream, from) = match accepted {
                 Ok(accepted) => accepted,
@@ -117,6 +118,7 @@ impl Server {
         let node = session.contact.node;
         let token = self.displace(node, purpose);
         let ended = tokio::select! {
+            biased;
             ended = session::run(session, purpose, &self.handler) => ended,
             () = token.cancelled() => Ok(()),
         };

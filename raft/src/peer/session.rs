@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use evermind_lock::command::{Command, NodeId};
+use evermind_lock::command::NodeId;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{ReadHalf, WriteHalf};
@@ -16,10 +16,11 @@ use super::endpoint::{Contact, Ear, PeerConfig};
 use super::frame::{FrameError, FrameReader};
 use super::handler::{ForwardReply, PeerHandler};
 use super::hello::Purpose;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, REPLIES_MAX};
 use super::transport::PeerStream;
 use super::wire::{
-    Answer, AnswerFrame, Call, CallFrame, Forward, Forwarded, Kind, WireError, value,
+    Answer, AnswerFrame, Call, CallFrame, Forward, ForwardVerdict, Forwarded, Kind, WireError,
+    value,
 };
 use super::wire_append::read_append;
 use super::{CALLS_IN_FLIGHT_MAX, FORWARDS_IN_FLIGHT_MAX, session_append, session_snapshot};
@@ -61,11 +62,12 @@ pub(super) async fn run(
         ear,
     } = session;
     let from = contact.node;
-    let (outbox, writer) = Outbox::new(writer, config.write);
+    let (outbox, writer) = Outbox::new(writer, REPLIES_MAX, config.write);
     let read = Reader {
-        reader,
+        frames: reader,
         ear,
         idle: config.idle,
+        say: config.stall / 4,
         outbox: outbox.clone(),
     };
     match purpose {
@@ -121,6 +123,8 @@ async fn drive(
         std::future::pending::<()>().await;
     };
     tokio::select! {
+        // What comes in one piece is read, handled and answered in one go.
+        biased;
         ended = read => ended,
         () = work => Ok(()),
         result = write => result.map_err(SessionError::Write),
@@ -133,9 +137,11 @@ fn put<T>(queue: &mpsc::Sender<T>, item: T) -> Result<(), WireError> {
 }
 
 struct Reader {
-    reader: FrameReader<ReadHalf<PeerStream>>,
+    frames: FrameReader<ReadHalf<PeerStream>>,
     ear: Ear,
     idle: Duration,
+    /// How often to say that we are there.
+    say: Duration,
     outbox: Outbox,
 }
 
@@ -145,20 +151,28 @@ impl Reader {
         mut self,
         on: impl Fn(Kind, Bytes) -> Result<(), WireError>,
     ) -> Result<(), SessionError> {
+        let mut said_at = Instant::now();
         loop {
-            let frame = timeout(self.idle, self.reader.next())
+            let frame = timeout(self.idle, self.frames.next())
                 .await
                 .map_err(|_| SessionError::Idle(self.idle))??;
             let Some(frame) = frame else {
                 return Ok(());
             };
-            if !self.reader.has_frame() {
-                self.ear.heard(Instant::now());
+            if !self.frames.has_frame() {
+                let now = Instant::now();
+                self.ear.heard(now);
+                // A ping may be far behind in what the peer has sent: as long as that is being
+                // read, the peer is told without being asked.
+                if now - said_at >= self.say {
+                    said_at = now;
+                    let _ = self.outbox.try_send(Kind::Pong.bare());
+                }
             }
             match Kind::split(frame)? {
                 (Kind::Ping, _) => {
                     // Where the queue is full, what is in it serves as well.
-                    self.outbox.try_send(Kind::Pong.bare());
+                    let _ = self.outbox.try_send(Kind::Pong.bare());
                 }
                 (kind, body) => on(kind, body)?,
             }
@@ -176,17 +190,18 @@ async fn control(
     let mut open = FuturesUnordered::new();
     loop {
         tokio::select! {
+            biased;
+            Some(answer) = open.next() => {
+                if outbox.send(Kind::Answer.with(&answer)).await.is_err() {
+                    return;
+                }
+            }
             call = calls.recv(), if open.len() < CALLS_IN_FLIGHT_MAX => {
                 let Some(CallFrame { id, call }) = call else { return };
                 open.push(async move {
                     let answer = answer(from, handler, call).await;
                     AnswerFrame { id, answer }
                 });
-            }
-            Some(answer) = open.next() => {
-                if outbox.send(Kind::Answer.with(&answer)).await.is_err() {
-                    return;
-                }
             }
         }
     }
@@ -224,12 +239,11 @@ async fn forward(
     outbox: Outbox,
 ) {
     while let Some(Forward { id, command }) = forwards.recv().await {
-        let command: Command = command;
-        let not_leader = match handler.forward(from, command).await {
-            ForwardReply::Accepted => None,
-            ForwardReply::NotLeader { leader } => Some(leader),
+        let verdict = match handler.forward(from, command).await {
+            ForwardReply::Accepted => ForwardVerdict::Accepted,
+            ForwardReply::NotLeader { leader } => ForwardVerdict::NotLeader(leader),
         };
-        let reply = Kind::Forwarded.with(&Forwarded { id, not_leader });
+        let reply = Kind::Forwarded.with(&Forwarded { id, verdict });
         if outbox.send(reply).await.is_err() {
             return;
         }

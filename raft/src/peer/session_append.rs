@@ -17,7 +17,7 @@ use super::{APPEND_BYTES_IN_FLIGHT_MAX, APPENDS_IN_FLIGHT_MAX};
 
 struct Request {
     stream: u64,
-    request: AppendEntriesRequest<TypeConfig>,
+    append: AppendEntriesRequest<TypeConfig>,
     bytes: usize,
 }
 
@@ -52,11 +52,11 @@ impl Requests {
         if queued > APPEND_BYTES_IN_FLIGHT_MAX {
             return Err(WireError::TooMuch);
         }
-        let (stream, request) = read_append(body)?;
+        let (stream, append) = read_append(body)?;
         self.queue
             .try_send(Request {
                 stream,
-                request,
+                append,
                 bytes,
             })
             .map_err(|_| WireError::TooMuch)
@@ -111,7 +111,7 @@ async fn stream(
                 unanswered += 1;
                 if let Some(sender) = &input {
                     // A stream that has ended by itself takes no more; its replies end too.
-                    let _ = sender.send(request.request).await;
+                    let _ = sender.send(request.append).await;
                 }
                 next = None;
             }

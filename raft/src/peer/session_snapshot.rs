@@ -107,11 +107,12 @@ async fn receive(
     let mut installing = interval_at(Instant::now() + INSTALLING_EVERY, INSTALLING_EVERY);
     loop {
         tokio::select! {
+            biased;
             installed = &mut install => {
                 return installed.map(|response| SnapshotReply::Done(response.vote.into()));
             }
             _ = installing.tick() => {
-                outbox.try_send(Kind::SnapshotReply.with(&SnapshotReply::Installing));
+                let _ = outbox.try_send(Kind::SnapshotReply.with(&SnapshotReply::Installing));
             }
         }
     }

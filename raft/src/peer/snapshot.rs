@@ -52,6 +52,7 @@ struct Snapshots {
 
 impl Lane for Snapshots {
     const PURPOSE: Purpose = Purpose::Snapshot;
+    const QUEUE_FRAMES: usize = 2 * SNAPSHOT_CHUNKS_IN_FLIGHT_MAX;
 
     fn open(line: Line) -> Self {
         let (replies, inbox) = mpsc::channel(REPLIES_MAX);

@@ -321,8 +321,13 @@ pub(super) struct Forward {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Forwarded {
     pub id: u64,
-    /// `None`: accepted.
-    pub not_leader: Option<Option<NodeId>>,
+    pub verdict: ForwardVerdict,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ForwardVerdict {
+    Accepted,
+    NotLeader(Option<NodeId>),
 }
 
 /// What a snapshot covers, and how long it is.

@@ -1,0 +1,10 @@
+//! The peer transport over loopback, with nodes that only note what they are asked.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+
+mod appends;
+mod calls;
+mod forwards;
+mod garbage;
+mod handshakes;
+mod snapshots;
+mod support;
