@@ -1,6 +1,7 @@
 //! Frames in a stream of bytes: a length, then that many bytes.
 
 use std::io;
+use std::task::Poll;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -25,11 +26,18 @@ pub(super) enum FrameError {
     Io(#[from] io::Error),
 }
 
+/// After so many frames in one go, whatever shares the reader's task has its turn.
+const TURN_FRAMES: usize = 128;
+/// Or after so many bytes.
+const TURN_BYTES: usize = 256 << 10;
+
 /// Takes a stream of bytes apart into frames.
 pub(super) struct FrameReader<R> {
     stream: R,
     buffer: BytesMut,
     max: usize,
+    turn_frames: usize,
+    turn_bytes: usize,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -39,6 +47,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             stream,
             buffer: BytesMut::new(),
             max,
+            turn_frames: 0,
+            turn_bytes: 0,
         }
     }
 
@@ -50,9 +60,16 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// The next frame without its prefix; `None` where the stream ends between frames.
     /// Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
+        if self.turn_frames >= TURN_FRAMES || self.turn_bytes >= TURN_BYTES {
+            self.turn_frames = 0;
+            self.turn_bytes = 0;
+            pause().await;
+        }
         loop {
             let wanted = self.wanted()?;
             if self.buffer.len() >= wanted && wanted > PREFIX_BYTES {
+                self.turn_frames += 1;
+                self.turn_bytes += wanted;
                 self.buffer.advance(PREFIX_BYTES);
                 return Ok(Some(self.buffer.split_to(wanted - PREFIX_BYTES).freeze()));
             }
@@ -88,6 +105,19 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }),
         }
     }
+}
+
+/// Is pending once, and ready at once: what is polled beside it gets its turn.
+async fn pause() {
+    let mut paused = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut paused, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Writes one frame's prefix and body into a buffer of its own.
