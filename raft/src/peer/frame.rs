@@ -130,3 +130,55 @@ pub(super) fn frame(fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     out[..PREFIX_BYTES].copy_from_slice(&length.to_le_bytes());
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn frames_come_out_as_they_went_in_however_they_are_cut() {
+        let (mut near, far) = tokio::io::duplex(7);
+        let sent: Vec<Vec<u8>> = (1..300_u16)
+            .map(|n| n.to_le_bytes().repeat(n.into()))
+            .collect();
+        let frames: Vec<_> = sent
+            .iter()
+            .map(|body| frame(|out| out.extend_from_slice(body)))
+            .collect();
+        let writer = tokio::spawn(async move { near.write_all(&frames.concat()).await });
+        let mut reader = FrameReader::new(far, 1_000);
+        for body in sent {
+            let read = reader.next().await.expect("whole").expect("there");
+            assert_eq!(read, body);
+        }
+        assert!(reader.next().await.expect("ended well").is_none());
+        writer.await.expect("no panic").expect("written");
+    }
+
+    #[tokio::test]
+    async fn a_length_out_of_bounds_is_refused_before_anything_is_allocated() {
+        for length in [0, 1_001, u32::MAX] {
+            let mut reader = FrameReader::new(&[0xff; 64][..], 1_000);
+            reader.buffer.extend_from_slice(&length.to_le_bytes());
+            let error = reader.next().await.expect_err("refused");
+            assert!(matches!(error, FrameError::Length { .. }), "{error}");
+            assert!(reader.buffer.capacity() <= 2 * READ_AHEAD_BYTES);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_length_alone_allocates_little() {
+        let (mut near, far) = tokio::io::duplex(64);
+        let mut reader = FrameReader::new(far, 16 << 20);
+        near.write_all(&(16_u32 << 20).to_le_bytes())
+            .await
+            .expect("room");
+        let waiting = tokio::time::timeout(std::time::Duration::from_millis(20), reader.next());
+        assert!(waiting.await.is_err());
+        assert!(reader.buffer.capacity() <= 2 * READ_AHEAD_BYTES);
+        drop(near);
+        assert!(matches!(reader.next().await, Err(FrameError::CutShort)));
+    }
+}

@@ -29,6 +29,8 @@ mod forward;
 mod frame;
 mod handler;
 mod handshake;
+#[cfg(test)]
+mod handshake_test;
 mod hello;
 mod lane;
 mod network;

@@ -81,3 +81,26 @@ impl<T> Ticket<T> {
 fn lock<T>(table: &Mutex<Table<T>>) -> std::sync::MutexGuard<'_, Table<T>> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_bound_counts_what_has_no_answer_yet_whoever_waits_for_it() {
+        let pending = Pending::new(2);
+        let first = pending.open().expect("room");
+        let second = pending.open().expect("room");
+        let (one, two) = (first.id, second.id);
+        assert_eq!(pending.open().err(), Some(NoTicket::Full));
+        drop(first);
+        assert_eq!(pending.open().err(), Some(NoTicket::Full));
+        pending.resolve(one, "to nobody");
+        pending.resolve(two, "to second");
+        assert_eq!(second.answer().await, Some("to second"));
+        let third = pending.open().expect("room");
+        pending.close();
+        assert_eq!(third.answer().await, None);
+        assert_eq!(pending.open().err(), Some(NoTicket::Closed));
+    }
+}

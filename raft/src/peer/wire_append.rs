@@ -129,3 +129,49 @@ fn take<'a>(body: &mut &'a [u8]) -> Result<&'a [u8], WireError> {
     let length = usize::try_from(length).map_err(|_| WireError::Short)?;
     body.split_off(..length).ok_or(WireError::Short)
 }
+
+#[cfg(test)]
+mod tests {
+    use evermind_storage::types::Vote;
+    use openraft::EntryPayload;
+
+    use super::*;
+
+    fn request() -> AppendEntriesRequest<TypeConfig> {
+        AppendEntriesRequest {
+            vote: Vote::new_committed(3, 1),
+            prev_log_id: Some(LogId::new_term_index(2, 9)),
+            entries: vec![Entry {
+                log_id: LogId::new_term_index(3, 10),
+                payload: EntryPayload::Blank,
+            }],
+            leader_commit: None,
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_an_append_never_change() {
+        let frames = append_frames(5, &request());
+        let expected: &[u8] = &[
+            30, 0, 0, 0, // length
+            5, // an append
+            5, 0, 0, 0, 0, 0, 0, 0, // stream
+            9, 0, 0, 0, // length of the head
+            1, 3, 1, 1, 1, 2, 9, 0, 1, // version, vote, previous, commit, count
+            4, 0, 0, 0, // length of the entry
+            1, 3, 10, 0, // version, term, index, blank
+        ];
+        assert_eq!(frames, [expected]);
+    }
+
+    #[test]
+    fn an_append_comes_back_as_it_was_and_cut_short_it_does_not() {
+        let body = append_body(&request());
+        let (stream, read) = read_append(&body).expect("whole");
+        assert_eq!(stream, 0);
+        assert_eq!(format!("{read:?}"), format!("{:?}", request()));
+        for end in 0..body.len() {
+            assert!(read_append(&body[..end]).is_err(), "{end} bytes");
+        }
+    }
+}
