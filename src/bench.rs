@@ -22,9 +22,10 @@ const ANSWER_GRACE: Duration = Duration::from_secs(3);
 /// A wait that began in time may end this much later; then it is cut off.
 const OVERTIME_MAX: Duration = Duration::from_secs(20);
 
-/// Measures a running cluster: every client has one connection and one request open at a time, and
-/// sends the next when the answer is there. What it measures includes this program's own work on
-/// this machine.
+/// Measure acquires and releases in a closed loop
+///
+/// Every client has one connection and one request open at a time, and sends the next when the
+/// answer is there. What is measured includes this program's own work on this machine.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

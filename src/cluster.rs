@@ -14,7 +14,9 @@ use crate::{output, table};
 /// A node that has hung must not hold up what the others say.
 const ANSWER_GRACE: Duration = Duration::from_secs(3);
 
-/// Asks every node given, and shows each node's own view: they may differ while a leader is chosen.
+/// Show what each node knows of the cluster
+///
+/// Each node's own view: they may differ while a leader is chosen.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -23,8 +23,10 @@ const LEAVE_MAX: Duration = Duration::from_secs(10);
 /// How long the cluster may take to be ready.
 const READY_MAX: Duration = Duration::from_secs(30);
 
-/// Runs three nodes on loopback as processes of their own: kill one and see what happens. Ctrl-C
-/// stops all three.
+/// Run a three-node cluster on this machine, for trying and developing
+///
+/// The nodes are processes of their own, on loopback: kill one and see what happens. Ctrl-C stops
+/// all three.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// HTTP on the three ports after this one; the nodes talk to each other on ports 11 to 13 after

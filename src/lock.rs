@@ -15,7 +15,7 @@ use crate::connection::Connection;
 use crate::exit::{self, Failure};
 use crate::{duration, output, table};
 
-/// Takes, extends, gives back and looks at locks; runs a command under one.
+/// Take, extend, give back and look at locks; run a command under one
 #[derive(Debug, clap::Args)]
 #[command(after_help = exit::LOCK_TABLE)]
 pub(crate) struct Args {
@@ -82,7 +82,6 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Run a command only while a lock is held
     Run(run::Args),
 }
 

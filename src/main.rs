@@ -34,15 +34,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a three-node cluster on this machine, for trying and developing
     Dev(dev::Args),
-    /// Run one node of a cluster
     Serve(Box<serve::Args>),
-    /// Take, extend, give back and look at locks; run a command under one
     Lock(lock::Args),
-    /// Show what each node knows of the cluster
     Cluster(cluster::Args),
-    /// Measure acquires and releases in a closed loop
     Bench(bench::Args),
 }
 

@@ -20,7 +20,7 @@ pub(crate) use settings::Settings;
 #[cfg(test)]
 pub(crate) use settings::api_key as check_api_key;
 
-/// Runs one node.
+/// Run one node of a cluster
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Every flag may also be given as a variable (--node-id as EVERMIND_NODE_ID, --log-level\n\
@@ -100,6 +100,7 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
         () = stop.asked() => return Ok(ExitCode::SUCCESS),
     };
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
+    tracing::info!("serving");
     let app = App::new(node.clone(), Limits::default());
     let mut edge = tokio::spawn(evermind_api::serve(listener, app, async {
         let _ = closed.await;

@@ -20,7 +20,7 @@ pub(super) const COUNT: u16 = 3;
 /// From a node's HTTP port to its port for peers.
 const PEER_OFFSET: u16 = 10;
 /// How much of a log tells why a node ended.
-const LOG_TAIL_LINES: usize = 15;
+const LOG_TAIL_LINES: usize = 25;
 
 /// Whether the nodes are to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

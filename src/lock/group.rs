@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use tokio::sync::mpsc;
 
@@ -36,6 +36,7 @@ pub(super) struct Group {
 impl Group {
     /// Starts a command in a group of its own.
     pub(super) fn start(mut command: Command) -> io::Result<Self> {
+        adopt_orphans();
         let child = command.process_group(0).spawn()?;
         let id = Pid::from_raw(child.id().cast_signed());
         let (sender, changes) = mpsc::unbounded_channel();
@@ -88,14 +89,34 @@ impl Group {
         killpg(self.id, None) == Err(Errno::ESRCH)
     }
 
+    /// Takes the exit statuses of dead members that fell to us as orphans.
+    fn bury(&self) {
+        let members = Pid::from_raw(-self.id.as_raw());
+        while let Ok(status) = waitpid(members, Some(WaitPidFlag::WNOHANG)) {
+            if status == WaitStatus::StillAlive {
+                return;
+            }
+        }
+    }
+
     /// Nothing tells when a group is empty, so it is asked.
     async fn until_gone(&self, limit: Duration) {
         let gone = async {
             while !self.is_gone() {
+                self.bury();
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         let _ = tokio::time::timeout(limit, gone).await;
+    }
+}
+
+/// Makes this process the one that buries what the command leaves behind. Where init does not (in
+/// many containers), a dead member would look like a living one.
+fn adopt_orphans() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_child_subreaper(true) {
+        tracing::debug!(%error, "orphans are left to init");
     }
 }
 

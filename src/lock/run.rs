@@ -19,25 +19,30 @@ use crate::exit::{self, Failure};
 /// Below this the way to the cluster and back takes too much of a lease.
 const LEASE_MIN: Duration = Duration::from_secs(1);
 const RELEASE_MAX: Duration = Duration::from_secs(2);
+/// What a node has to answer an extension at least.
+const EXTEND_GRACE_MIN: Duration = Duration::from_millis(250);
 /// Between two extensions that failed for another reason than the network.
 const EXTEND_AGAIN: Duration = Duration::from_millis(500);
 /// The runtime's timers stand still while the machine sleeps; leases do not.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Runs a command only while a lock is held, and extends the lock as long as it runs.
+/// Run a command only while a lock is held
 ///
-/// The command and all it starts form one process group. If the lock cannot be extended, the group
-/// gets SIGTERM, then SIGKILL before the lease ends. What the command leaves running when it ends
-/// gets the same, and only then is the lock released. SIGINT, SIGTERM and SIGHUP are passed on.
-/// After Ctrl-Z nothing is extended, and a lock lost meanwhile ends the command instead of
-/// continuing it. Nobody ends the command if this process is itself killed with -9: what it writes
-/// is safe only where `EVERMIND_FENCING_TOKEN` is checked.
+/// The lock is extended as long as the command runs. The command and all it starts form one process
+/// group. If the lock cannot be extended, the group gets SIGTERM, then SIGKILL before the lease
+/// ends. What the command leaves running when it ends gets the same, and only when it is gone is
+/// the lock released. SIGINT, SIGTERM, SIGHUP and SIGTSTP are passed on.
+///
+/// While it is stopped (Ctrl-Z) nothing is extended, and a lock lost meanwhile ends the command
+/// instead of continuing it. Nobody ends the command if this process itself is killed with -9: what
+/// it writes is safe only where the fencing token is checked.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment, after_help = exit::LOCK_TABLE)]
+#[command(after_help = format!("The command finds the lock's name in EVERMIND_LOCK_KEY and its token in \
+    EVERMIND_FENCING_TOKEN.\n\n{}", exit::LOCK_TABLE))]
 pub(super) struct Args {
     #[command(flatten)]
     taking: Taking,
-    /// The command, after --; it finds `EVERMIND_LOCK_KEY` and `EVERMIND_FENCING_TOKEN` set
+    /// The command, after --; the variables named below tell it which lock it has
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<std::ffi::OsString>,
     #[command(flatten)]
@@ -45,7 +50,7 @@ pub(super) struct Args {
 }
 
 /// The signals that are passed on.
-struct Signals([(Signal, tokio::signal::unix::Signal); 3]);
+struct Signals([(Signal, tokio::signal::unix::Signal); 4]);
 
 impl Signals {
     fn new() -> Result<Self, Failure> {
@@ -57,15 +62,26 @@ impl Signals {
             listen(Signal::SIGINT, SignalKind::interrupt())?,
             listen(Signal::SIGTERM, SignalKind::terminate())?,
             listen(Signal::SIGHUP, SignalKind::hangup())?,
+            // To be stopped alone would leave the command running without extensions.
+            listen(
+                Signal::SIGTSTP,
+                SignalKind::from_raw(Signal::SIGTSTP as i32),
+            )?,
         ]))
     }
 
     async fn next(&mut self) -> Signal {
-        let [(int, on_int), (term, on_term), (hup, on_hup)] = &mut self.0;
+        let [
+            (int, on_int),
+            (term, on_term),
+            (hup, on_hup),
+            (stop, on_stop),
+        ] = &mut self.0;
         tokio::select! {
             _ = on_int.recv() => *int,
             _ = on_term.recv() => *term,
             _ = on_hup.recv() => *hup,
+            _ = on_stop.recv() => *stop,
         }
     }
 }
@@ -82,10 +98,16 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Failure> {
         .uuid
         .get_or_insert_with(|| Uuid::now_v7().to_string())
         .clone();
+    let client = args.connection.client()?;
     // A node that hangs must not use up what is left: there is time for the other two.
-    let client = args.connection.client()?.with_answer_grace(lease / 6);
+    let extender = (args.connection.client()?).with_answer_grace(EXTEND_GRACE_MIN.max(lease / 6));
     let key = args.taking.key.clone();
-    let lock = Lock { client, key, uuid };
+    let lock = Lock {
+        client,
+        extender,
+        key,
+        uuid,
+    };
 
     let grant = tokio::select! {
         outcome = lock.client.acquire(&request) => outcome,
@@ -126,13 +148,14 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Failure> {
 /// A lock that is held, or may be.
 struct Lock {
     client: Client,
+    extender: Client,
     key: String,
     uuid: String,
 }
 
 impl Lock {
     async fn extend(&self, by_ms: u64) -> Result<Answer<Extended>, Error> {
-        self.client.extend(&self.key, &self.uuid, by_ms).await
+        self.extender.extend(&self.key, &self.uuid, by_ms).await
     }
 
     /// Gives the lock back, and says so if that failed and matters.
@@ -189,7 +212,7 @@ async fn while_held(
     mut hold: Hold,
     signals: &mut Signals,
 ) -> Result<u8, Failure> {
-    let terminal = Terminal::in_foreground();
+    let terminal = Terminal::on_stdin();
     if let Some(terminal) = &terminal {
         terminal.lend(group.id());
         // It may have read before the terminal was its own, and have been stopped for it.
@@ -283,7 +306,7 @@ async fn finish(
     lost: Option<Lost>,
 ) -> Result<u8, Failure> {
     if let Some(terminal) = terminal {
-        terminal.take_back();
+        terminal.take_back(group.id());
     }
     let status = group.finish(lost.is_none()).await;
     match lost {
@@ -297,15 +320,18 @@ async fn finish(
     }
 }
 
-/// Ctrl-Z: stops with the command, so that the shell takes over; when the shell continues us, goes
-/// on only with a lock that is still held.
+/// The command was stopped, by Ctrl-Z or because it read a terminal that was not its own: stops
+/// with it, so that the shell takes over. When the shell continues us, the command goes on only
+/// with a lock that is still held.
 fn stop_with(group: &Group, terminal: &Terminal, hold: &Hold) {
-    terminal.take_back();
-    eprintln!("evermind: stopped; the lock is not extended until this continues");
-    let _ = nix::sys::signal::raise(Signal::SIGSTOP);
-    if Moment::now() >= hold.term_at() {
-        return;
+    // In the foreground (`fg` put us there) the terminal only has to be lent.
+    if !terminal.is_ours() {
+        terminal.take_back(group.id());
+        eprintln!("evermind: stopped; the lock is not extended until this continues");
+        let _ = nix::sys::signal::raise(Signal::SIGSTOP);
     }
-    terminal.lend(group.id());
-    group.signal(Signal::SIGCONT);
+    if Moment::now() < hold.term_at() {
+        terminal.lend(group.id());
+        group.signal(Signal::SIGCONT);
+    }
 }

@@ -12,27 +12,28 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    /// The terminal, if stdin is one and this process is in its foreground.
-    pub(super) fn in_foreground() -> Option<Self> {
-        let own = getpgrp();
-        (stdin().is_terminal() && tcgetpgrp(stdin()).ok() == Some(own)).then_some(Self { own })
+    /// The terminal, if stdin is one.
+    pub(super) fn on_stdin() -> Option<Self> {
+        stdin().is_terminal().then(|| Self { own: getpgrp() })
     }
 
-    /// Whether the shell has this process in the foreground (again).
-    fn is_ours(&self) -> bool {
+    /// Whether this process is in the foreground.
+    pub(super) fn is_ours(&self) -> bool {
         tcgetpgrp(stdin()).ok() == Some(self.own)
     }
 
-    /// Makes the group the one that reads, if it is this process's turn to say.
+    /// Makes the group the one that reads, if this process was.
     pub(super) fn lend(&self, group: Pid) {
         if self.is_ours() {
             set_foreground(group);
         }
     }
 
-    /// Reads again.
-    pub(super) fn take_back(&self) {
-        set_foreground(self.own);
+    /// Reads again, if the group did.
+    pub(super) fn take_back(&self, group: Pid) {
+        if tcgetpgrp(stdin()).ok() == Some(group) {
+            set_foreground(self.own);
+        }
     }
 }
 
