@@ -246,7 +246,10 @@ async fn while_held(
         tokio::select! {
             change = group.changed() => match (change, &terminal) {
                 (Change::Ended, _) => return finish(group, terminal.as_ref(), lost).await,
-                (Change::Stopped, Some(terminal)) => stop_with(&group, terminal, &hold),
+                (Change::Stopped, Some(terminal)) => {
+                    stop_with(&group, terminal, &hold);
+                    "it was stopped, or was not answered, for too long".clone_into(&mut trouble);
+                }
                 // Without a terminal somebody stopped it on purpose: the lock stays held.
                 (Change::Stopped, None) => {}
             },
@@ -335,3 +338,7 @@ fn stop_with(group: &Group, terminal: &Terminal, hold: &Hold) {
         group.signal(Signal::SIGCONT);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;

@@ -1,0 +1,238 @@
+//! `lock run` against a node that follows a script.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use clap::{Args as _, FromArgMatches as _};
+use serde_json::{Value, json};
+
+use super::*;
+
+/// What a node answers: status and body, or nothing at all.
+type Answers = fn(path: &str, body: &Value) -> Option<(u16, Value)>;
+
+/// A node on a thread, and the requests it got.
+struct Node {
+    url: String,
+    seen: Arc<Mutex<Vec<(String, Value)>>>,
+}
+
+impl Node {
+    fn new(answers: Answers) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let log = Arc::clone(&log);
+                std::thread::spawn(move || converse(stream.unwrap(), answers, &log));
+            }
+        });
+        Self { url, seen }
+    }
+
+    fn paths(&self) -> Vec<String> {
+        let seen = self.seen.lock().unwrap();
+        seen.iter()
+            .map(|(path, _)| path.trim_start_matches("/lock/").to_owned())
+            .collect()
+    }
+
+    async fn run(&self, words: &[&str]) -> Result<ExitCode, Failure> {
+        let command = Args::augment_args(clap::Command::new("run"));
+        let front = ["run", "k", "--api-key", "evk", "--url", &self.url];
+        let matches = command
+            .try_get_matches_from(front.iter().chain(words))
+            .unwrap();
+        run(&Args::from_arg_matches(&matches).unwrap()).await
+    }
+}
+
+fn converse(stream: TcpStream, answers: Answers, log: &Mutex<Vec<(String, Value)>>) -> Option<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        stream
+            .read_line(&mut line)
+            .ok()
+            .filter(|length| *length > 0)?;
+        let path = line.split(' ').nth(1)?.to_owned();
+        let mut length = 0;
+        loop {
+            let mut header = String::new();
+            stream.read_line(&mut header).ok()?;
+            let Some((name, value)) = header.trim().split_once(": ") else {
+                break;
+            };
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.parse().ok()?;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).ok()?;
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let answer = answers(&path, &body);
+        log.lock().unwrap().push((path, body));
+        let Some((status, answer)) = answer else {
+            // Silence, until the other side gives up.
+            let _ = stream.read_line(&mut String::new());
+            return None;
+        };
+        let answer = answer.to_string();
+        let head = format!(
+            "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n",
+            answer.len()
+        );
+        stream
+            .get_mut()
+            .write_all((head + &answer).as_bytes())
+            .ok()?;
+    }
+}
+
+fn granted(body: &Value) -> (u16, Value) {
+    let config = json!({ "uuid": body["uuid"] });
+    let lease = &body["lease"];
+    (
+        200,
+        json!({ "fencingToken": 42, "expiresIn": lease, "waited": 0,
+        "lockAcquisitionAttempts": 1, "config": config }),
+    )
+}
+
+fn obliging(path: &str, body: &Value) -> Option<(u16, Value)> {
+    Some(match path {
+        "/lock/acquire" => granted(body),
+        "/lock/extend" => (200, json!({ "fencingToken": 42, "expiresIn": 1000 })),
+        _ => (200, json!({ "released": true })),
+    })
+}
+
+#[tokio::test]
+async fn the_command_knows_its_lock_and_its_code_is_ours() {
+    let node = Node::new(obliging);
+    let script = "test $EVERMIND_FENCING_TOKEN = 42 && test $EVERMIND_LOCK_KEY = k && exit 7";
+    assert_eq!(
+        node.run(&["--", "sh", "-c", script]).await,
+        Ok(ExitCode::from(7))
+    );
+    assert_eq!(node.paths(), ["acquire", "release"]);
+    let seen = node.seen.lock().unwrap();
+    assert_eq!(seen[0].1["uuid"], seen[1].1["uuid"]);
+}
+
+#[tokio::test]
+async fn the_lock_is_extended_by_what_was_used() {
+    let node = Node::new(obliging);
+    let outcome = node.run(&["--lease", "1s", "--", "sleep", "1.5"]).await;
+    assert_eq!(outcome, Ok(ExitCode::SUCCESS));
+    let seen = node.seen.lock().unwrap();
+    let extends: Vec<u64> = seen
+        .iter()
+        .filter(|(path, _)| path == "/lock/extend")
+        .map(|(_, body)| body["extendBy"].as_u64().unwrap())
+        .collect();
+    assert!(extends.len() >= 3, "{extends:?}");
+    // A third of the lease, and never more than the whole.
+    assert!(
+        extends.iter().all(|by| (333..=1000).contains(by)),
+        "{extends:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_silent_cluster_ends_the_command_before_the_deadline() {
+    let node = Node::new(|path, body| match path {
+        "/lock/acquire" => Some(granted(body)),
+        _ => None,
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    // Writes the time for as long as it lives, whatever it is asked.
+    let script = format!(
+        "trap '' TERM; while :; do date +%s%3N > {}; done",
+        file.path().display()
+    );
+    let before = std::time::SystemTime::now();
+    let failure = node
+        .run(&["--lease", "1s", "--", "sh", "-c", &script])
+        .await
+        .unwrap_err();
+    assert_eq!(failure.code, exit::LOST);
+    let last: u128 = std::fs::read_to_string(file.path())
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap_or(0);
+    let start = before
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_millis();
+    // The acquire was sent after `before`; its lease is 1 s.
+    assert!(last < start + 1000 + ACQUIRE_MAX_MS, "{last} {start}");
+}
+
+/// How long the way from the test to the acquire's sending may take.
+const ACQUIRE_MAX_MS: u128 = 300;
+
+#[tokio::test]
+async fn a_lock_that_is_gone_ends_the_command() {
+    let node = Node::new(|path, body| {
+        Some(match path {
+            "/lock/acquire" => granted(body),
+            "/lock/extend" => (404, json!({ "code": "lock_not_found", "message": "gone" })),
+            _ => (404, json!({ "code": "lock_not_found", "message": "gone" })),
+        })
+    });
+    let failure = node
+        .run(&["--lease", "1s", "--", "sleep", "600"])
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (failure.code, failure.message.as_str()),
+        (exit::LOST, "the lock was lost: gone")
+    );
+    assert_eq!(node.paths(), ["acquire", "extend", "release"]);
+}
+
+#[tokio::test]
+async fn without_the_lock_nothing_runs() {
+    let node = Node::new(|_, _| Some((423, json!({ "code": "lock_held", "message": "held" }))));
+    let file = tempfile::tempdir().unwrap();
+    let made = file.path().join("made");
+    let failure = node
+        .run(&["--", "touch", made.to_str().unwrap()])
+        .await
+        .unwrap_err();
+    assert_eq!(failure.code, exit::NOT_ACQUIRED);
+    assert!(!made.exists());
+    assert_eq!(node.paths(), ["acquire"]);
+}
+
+#[tokio::test]
+async fn what_cannot_start_gives_the_lock_back() {
+    let node = Node::new(obliging);
+    let failure = node.run(&["--", "/nowhere/command"]).await.unwrap_err();
+    assert_eq!(failure.code, exit::NOT_FOUND);
+    assert_eq!(node.paths(), ["acquire", "release"]);
+    let failure = node.run(&["--", "/"]).await.unwrap_err();
+    assert_eq!(failure.code, exit::NOT_STARTED);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_mostly_gone_is_extended_before_the_start() {
+    let node = Node::new(|path, body| match path {
+        "/lock/acquire" => {
+            let (status, mut answer) = granted(body);
+            answer["expiresIn"] = 100.into();
+            Some((status, answer))
+        }
+        _ => obliging(path, body),
+    });
+    assert_eq!(
+        node.run(&["--lease", "1s", "--", "true"]).await,
+        Ok(ExitCode::SUCCESS)
+    );
+    assert_eq!(node.paths(), ["acquire", "extend", "release"]);
+}
