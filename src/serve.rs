@@ -117,6 +117,7 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
                 .hint("the node stops with it, so that its peers take over"));
         }
     }
+    stop::leave_anyway();
     tracing::info!("stopping: leadership is handed over, then open requests are finished");
     let leave = async {
         node.hand_over().await;

@@ -37,10 +37,11 @@ impl Hold {
         self.received = answer.received;
     }
 
-    /// When a third of the lease is used: two more tries fit before it ends.
+    /// When only two thirds of the lease are left to rely on: two more tries fit before it ends.
+    /// After a long wait this is at once, because the drift of the whole wait is taken off the
+    /// deadline; the extension's answer counts from its own request, and gives that back.
     pub(super) fn extend_at(&self) -> Moment {
-        self.received
-            .plus(self.left.saturating_sub(self.lease * 2 / 3))
+        self.deadline.minus(self.lease * 2 / 3)
     }
 
     /// What to add now so that at most one lease is left: the time used since the last extension.
@@ -90,7 +91,7 @@ mod tests {
     fn a_fresh_lease_is_extended_after_a_third_by_what_was_used() {
         let start = Moment::now();
         let hold = hold(start, 9_000, 9_000);
-        assert_eq!(hold.extend_at(), hold.received.plus(ms(3_000)));
+        assert_eq!(hold.extend_at(), start.plus(ms(2_910)));
         assert_eq!(hold.extend_by_ms(hold.received.plus(ms(3_000))), 3_000);
         // Nothing used: the API's least, so that the answer tells what is left.
         assert_eq!(hold.extend_by_ms(hold.received), 1);
@@ -100,8 +101,25 @@ mod tests {
     fn a_lease_that_came_late_is_extended_at_once() {
         let start = Moment::now();
         let hold = hold(start, 9_000, 2_000);
-        assert_eq!(hold.extend_at(), hold.received);
+        assert!(hold.extend_at() <= hold.received);
         assert_eq!(hold.extend_by_ms(hold.received), 7_000);
+    }
+
+    #[test]
+    fn a_long_wait_is_followed_by_an_extension() {
+        let sent = Moment::now();
+        let (waited, left) = (ms(600_000), ms(5_000));
+        let received = sent.plus(waited);
+        let deadline = evermind_client::deadline(sent, waited, left);
+        let hold = Hold {
+            lease: left,
+            deadline,
+            left,
+            received,
+        };
+        // 1% of the wait is more than the lease.
+        assert!(hold.deadline < received && hold.extend_at() < received);
+        assert_eq!(hold.extend_by_ms(received), 1);
     }
 
     #[test]

@@ -37,6 +37,15 @@ impl Signals {
     }
 }
 
+/// Ends the process when the time to leave is over, even if the async runtime is stuck.
+pub(crate) fn leave_anyway() {
+    std::thread::spawn(|| {
+        std::thread::sleep(LEAVE_MAX + Duration::from_millis(250));
+        eprintln!("error: the node did not stop in time, and is ended");
+        std::process::exit(1);
+    });
+}
+
 /// Ends the process as soon as stdin closes, which the kernel does for a parent however it dies. A
 /// node loses nothing by ending so: what it acknowledged is on disk.
 pub(crate) fn with_stdin() {
