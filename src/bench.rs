@@ -84,6 +84,7 @@ impl Workload {
 
 /// Fails if nothing was done.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    crate::allow_many_connections();
     let tally = crate::single_threaded()?.block_on(measure(args))?;
     let text = if args.json {
         format!("{}\n", tally.json(args.workload.name(), args.clients))

@@ -71,3 +71,14 @@ fn single_threaded() -> Result<tokio::runtime::Runtime, Failure> {
         .build()
         .map_err(|error| Failure::new(format!("cannot start the async runtime: {error}")))
 }
+
+/// Shells give programs 1024 open files, for the sake of programs that use select(2); a node, or a
+/// benchmark, may have 10,000 connections.
+fn allow_many_connections() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit on open files");
+    }
+}

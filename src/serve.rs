@@ -50,7 +50,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     if args.stop_with_stdin {
         stop::with_stdin();
     }
-    allow_many_connections();
+    crate::allow_many_connections();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -136,17 +136,6 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
         () = stop.asked() => tracing::warn!("stopped at once, at the second signal"),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Shells give programs 1024 open files, for the sake of programs that use select(2); this one may
-/// have 10,000 connections.
-fn allow_many_connections() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        tracing::warn!(%error, "cannot raise the limit on open files");
-    }
 }
 
 async fn bind(flag: &str, address: &str) -> Result<TcpListener, Failure> {
