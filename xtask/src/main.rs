@@ -1,1 +1,80 @@
-fn main() {}
+//! What a developer types: `cargo xtask test`, `cargo xtask absences`, `cargo xtask dist`.
+
+mod absences;
+mod dist;
+mod lexer;
+mod process;
+mod report;
+mod stage;
+mod stages;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::stages::Extent;
+use crate::workspace::Workspace;
+
+/// Evermind's own chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks everything that can be checked here, and names what could not be.
+    Test {
+        /// Every stage, the release build too; a stage that cannot run is a failure. What CI runs.
+        #[arg(long, conflicts_with = "quick")]
+        all: bool,
+        /// Only what takes seconds once built: formatting, lints, absences, unit tests.
+        #[arg(long)]
+        quick: bool,
+        /// Only the stages of these names.
+        #[arg(long, value_name = "NAME")]
+        only: Vec<String>,
+    },
+    /// Proves what ARCHITECTURE.md says is absent: dependencies, their direction, words in sources.
+    Absences,
+    /// Builds the release tarball: target/dist/evermind-VERSION-TARGET.tar.gz and its sha256.
+    Dist,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what was asked; false where it ran and found something wrong.
+fn run(cli: &Cli) -> Result<bool> {
+    let workspace = Workspace::find()?;
+    match &cli.command {
+        Command::Test { all, quick, only } => {
+            let extent = match (all, quick) {
+                (true, _) => Extent::All,
+                (_, true) => Extent::Quick,
+                _ => Extent::Usual,
+            };
+            stages::run(&workspace, extent, only)
+        }
+        Command::Absences => {
+            println!("{}", absences::check(&workspace)?);
+            Ok(true)
+        }
+        Command::Dist => {
+            println!("{}", dist::build(&workspace)?.display());
+            Ok(true)
+        }
+    }
+}
