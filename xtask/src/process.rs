@@ -31,8 +31,8 @@ pub(crate) fn output(mut command: Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("{shown}: not UTF-8"))
 }
 
-/// Runs a command, shows its standard error while it runs, and hands back that text whether or
-/// not the command succeeded.
+/// Runs a command, shows its standard error while it runs, and hands back that text, without its
+/// colours, whether or not the command succeeded.
 pub(crate) fn watched(mut command: Command) -> Result<(bool, String)> {
     let shown = shown(&command);
     eprintln!("$ {shown}");
@@ -46,13 +46,23 @@ pub(crate) fn watched(mut command: Command) -> Result<(bool, String)> {
         let line = line.with_context(|| format!("reading from {shown}"))?;
         let line = String::from_utf8_lossy(&line);
         eprintln!("{line}");
-        text.push_str(&line);
+        text.push_str(&plain(&line));
         text.push('\n');
     }
     let status = child
         .wait()
         .with_context(|| format!("waiting for {shown}"))?;
     Ok((status.success(), text))
+}
+
+/// A line without the escape sequences that colour it.
+fn plain(line: &str) -> String {
+    let mut parts = line.split('\u{1b}');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str(part.split_once('m').map_or("", |(_, rest)| rest));
+    }
+    text
 }
 
 /// A command as one would type it.
@@ -68,4 +78,17 @@ fn shown(command: &Command) -> String {
         text.push_str(&arg.to_string_lossy());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_taken_out() {
+        assert_eq!(
+            plain("\u{1b}[32;1m Summary\u{1b}[0m [1 s] \u{1b}[1m2\u{1b}[0m run"),
+            " Summary [1 s] 2 run"
+        );
+    }
 }

@@ -45,6 +45,21 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
+    /// A stage, as one line of the list.
+    pub(crate) const fn new(
+        name: &'static str,
+        from: Extent,
+        needs: &'static [Need],
+        run: fn(&Workspace, Extent) -> Result<Found>,
+    ) -> Self {
+        Self {
+            name,
+            from,
+            needs,
+            run,
+        }
+    }
+
     /// The first of its needs that this machine lacks.
     pub(crate) fn missing(&self, workspace: &Workspace) -> Option<&'static Need> {
         self.needs.iter().find(|need| !workspace.has(need.program))

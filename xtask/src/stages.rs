@@ -1,11 +1,13 @@
 //! The stages, as a plain list: to add one, add an entry.
 
-use std::process::Command;
+mod lint;
+mod supply;
+mod testing;
+
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::process;
 use crate::report::{Report, Verdict};
 pub(crate) use crate::stage::Extent;
 use crate::stage::{Found, Need, Stage};
@@ -24,6 +26,10 @@ const DOCKER_COMPOSE: Need = Need {
     program: "docker-compose",
     install: "apt-get install docker-compose",
 };
+const GIT: Need = Need {
+    program: "git",
+    install: "apt-get install git",
+};
 const RUSTFMT: Need = Need {
     program: "rustfmt",
     install: "rustup component add rustfmt",
@@ -39,72 +45,22 @@ const TAR: Need = Need {
 
 /// Cheapest first, so that a small slip shows early.
 const STAGES: &[Stage] = &[
-    Stage {
-        name: "fmt",
-        from: Extent::Quick,
-        needs: &[RUSTFMT],
-        run: fmt,
-    },
-    Stage {
-        name: "absences",
-        from: Extent::Quick,
-        needs: &[],
-        run: absent,
-    },
-    Stage {
-        name: "shell",
-        from: Extent::Usual,
-        needs: &[SHELLCHECK],
-        run: shell,
-    },
-    Stage {
-        name: "compose",
-        from: Extent::Usual,
-        needs: &[DOCKER_COMPOSE],
-        run: compose,
-    },
-    Stage {
-        name: "deny",
-        from: Extent::Usual,
-        needs: &[CARGO_DENY],
-        run: deny,
-    },
-    Stage {
-        name: "advisories",
-        from: Extent::Usual,
-        needs: &[CARGO_DENY],
-        run: advisories,
-    },
-    Stage {
-        name: "clippy",
-        from: Extent::Quick,
-        needs: &[CLIPPY],
-        run: clippy,
-    },
-    Stage {
-        name: "docs",
-        from: Extent::Usual,
-        needs: &[],
-        run: docs,
-    },
-    Stage {
-        name: "tests",
-        from: Extent::Quick,
-        needs: &[],
-        run: tests,
-    },
-    Stage {
-        name: "doctests",
-        from: Extent::Usual,
-        needs: &[],
-        run: doctests,
-    },
-    Stage {
-        name: "dist",
-        from: Extent::All,
-        needs: &[TAR],
-        run: tarball,
-    },
+    Stage::new("fmt", Extent::Quick, &[RUSTFMT], lint::fmt),
+    Stage::new("absences", Extent::Quick, &[], absent),
+    Stage::new("shell", Extent::Usual, &[GIT, SHELLCHECK], lint::shell),
+    Stage::new("compose", Extent::Usual, &[DOCKER_COMPOSE], lint::compose),
+    Stage::new("deny", Extent::Usual, &[CARGO_DENY], supply::deny),
+    Stage::new(
+        "advisories",
+        Extent::Usual,
+        &[CARGO_DENY],
+        supply::advisories,
+    ),
+    Stage::new("clippy", Extent::Quick, &[CLIPPY], lint::clippy),
+    Stage::new("docs", Extent::Usual, &[], lint::docs),
+    Stage::new("tests", Extent::Quick, &[], testing::all),
+    Stage::new("doctests", Extent::Usual, &[], testing::doc),
+    Stage::new("dist", Extent::All, &[TAR], tarball),
 ];
 
 /// Runs the stages of this extent, or those named; goes on after a failure, so that one run shows
@@ -162,160 +118,8 @@ fn well(result: Result<()>) -> Result<Found> {
     result.map(|()| Found::Well(String::new()))
 }
 
-fn fmt(workspace: &Workspace, _: Extent) -> Result<Found> {
-    well(process::run(workspace.cargo(&["fmt", "--all", "--check"])))
-}
-
 fn absent(workspace: &Workspace, _: Extent) -> Result<Found> {
     absences::check(workspace).map(Found::Well)
-}
-
-/// Every shell script in the repository, found by its first line.
-fn shell(workspace: &Workspace, _: Extent) -> Result<Found> {
-    let files = process::output(workspace.program("git", &["ls-files"]))?;
-    let scripts: Vec<&str> = files
-        .lines()
-        .filter(|file| {
-            std::fs::read(workspace.root().join(file)).is_ok_and(|bytes| is_shell_script(&bytes))
-        })
-        .collect();
-    if !scripts.contains(&".ci/run") {
-        bail!("the search for shell scripts did not even find .ci/run");
-    }
-    let mut command = workspace.program("shellcheck", &[]);
-    command.args(&scripts);
-    process::run(command)?;
-    Ok(Found::Well(format!("{} scripts", scripts.len())))
-}
-
-fn is_shell_script(bytes: &[u8]) -> bool {
-    let line = bytes
-        .split(|&byte| byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    line.starts_with(b"#!") && (line.ends_with(b"sh") || line.ends_with(b"sh -eu"))
-}
-
-/// That docker-compose.yml is what Docker would accept; the daemon is not asked.
-fn compose(workspace: &Workspace, _: Extent) -> Result<Found> {
-    let command = workspace.program(
-        "docker-compose",
-        &["--file", "docker-compose.yml", "config", "--services"],
-    );
-    let services = process::output(command)?;
-    for service in ["keys", "n1", "n2", "n3"] {
-        if !services.lines().any(|line| line == service) {
-            bail!("docker-compose.yml has no service {service}");
-        }
-    }
-    Ok(Found::Well(format!(
-        "{} services",
-        services.lines().count()
-    )))
-}
-
-fn deny(workspace: &Workspace, _: Extent) -> Result<Found> {
-    let checks = [
-        "deny",
-        "--workspace",
-        "--all-features",
-        "--locked",
-        "check",
-        "--hide-inclusion-graph",
-    ];
-    let mut command = workspace.cargo(&checks);
-    command.args(["bans", "licenses", "sources"]);
-    well(process::run(command))
-}
-
-/// Known vulnerabilities. The database is a repository of its own, fetched on every run: where it
-/// cannot be reached, that is said, and is no failure of this change.
-fn advisories(workspace: &Workspace, _: Extent) -> Result<Found> {
-    let command = workspace.cargo(&[
-        "deny",
-        "--workspace",
-        "--all-features",
-        "--locked",
-        "check",
-        "advisories",
-    ]);
-    let (passed, text) = process::watched(command)?;
-    if passed {
-        return Ok(Found::Well(String::new()));
-    }
-    if text.contains("failed to fetch advisory database") {
-        return Ok(Found::Unreachable(
-            "NOT CHECKED: no way to the advisory database".into(),
-        ));
-    }
-    bail!("cargo deny found advisories that deny.toml does not excuse");
-}
-
-fn clippy(workspace: &Workspace, _: Extent) -> Result<Found> {
-    let args = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "-D",
-        "warnings",
-    ];
-    well(process::run(workspace.cargo(&args)))
-}
-
-fn docs(workspace: &Workspace, _: Extent) -> Result<Found> {
-    let mut command = workspace.cargo(&[
-        "doc",
-        "--workspace",
-        "--no-deps",
-        "--document-private-items",
-        "--locked",
-    ]);
-    command.env("RUSTDOCFLAGS", "-D warnings");
-    well(process::run(command))
-}
-
-/// Unit and integration tests: under nextest where it is, as it runs each test in a process of its
-/// own and stops one that hangs; else under `cargo test`, which every toolchain has.
-fn tests(workspace: &Workspace, extent: Extent) -> Result<Found> {
-    let kinds: &[&str] = if extent == Extent::Quick {
-        &["--lib", "--bins"]
-    } else {
-        &["--lib", "--bins", "--tests"]
-    };
-    if workspace.has("cargo-nextest") {
-        let mut command = workspace.cargo(&["nextest", "run", "--workspace", "--locked"]);
-        command.args(kinds).arg("--no-fail-fast");
-        return counted(command, "Summary [");
-    }
-    let mut command = workspace.cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
-    command.args(kinds);
-    well(process::run(command))
-}
-
-/// Runs tests, and takes the runner's own last count into the table.
-fn counted(command: Command, mark: &str) -> Result<Found> {
-    let (passed, text) = process::watched(command)?;
-    let summary = text.lines().rev().find_map(|line| line.split_once(mark));
-    let (_, summary) = summary.context("the tests did not run to their end")?;
-    let counts = summary
-        .split_once(']')
-        .map_or(summary, |(_, counts)| counts)
-        .trim();
-    if !passed {
-        bail!("{counts}");
-    }
-    Ok(Found::Well(counts.to_owned()))
-}
-
-fn doctests(workspace: &Workspace, _: Extent) -> Result<Found> {
-    well(process::run(workspace.cargo(&[
-        "test",
-        "--workspace",
-        "--locked",
-        "--doc",
-    ])))
 }
 
 fn tarball(workspace: &Workspace, _: Extent) -> Result<Found> {
@@ -357,13 +161,5 @@ mod tests {
     fn only_picks_from_every_extent_and_refuses_a_name_it_does_not_know() {
         assert_eq!(names(Extent::Usual, &["dist", "fmt"]), ["fmt", "dist"]);
         assert!(chosen(Extent::All, &["fnt".to_owned()]).is_err());
-    }
-
-    #[test]
-    fn a_shell_script_is_known_by_its_first_line() {
-        assert!(is_shell_script(b"#!/usr/bin/env bash\nset -eu\n"));
-        assert!(is_shell_script(b"#!/bin/sh\n"));
-        assert!(!is_shell_script(b"#!/usr/bin/env node\n"));
-        assert!(!is_shell_script(b"name = \"evermind\"\n"));
     }
 }
