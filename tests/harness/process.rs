@@ -1,0 +1,153 @@
+//! One `evermind serve` process.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::until::until_or;
+
+/// The program under test.
+pub(crate) const EVERMIND: &str = env!("CARGO_BIN_EXE_evermind");
+
+/// A node's process, which comes and goes, and what stays of it: its address, data and log.
+#[derive(Debug)]
+pub(crate) struct NodeProcess {
+    pub(crate) id: u64,
+    pub(crate) http: SocketAddr,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    child: Mutex<Option<Child>>,
+}
+
+impl NodeProcess {
+    pub(crate) fn new(
+        id: u64,
+        http: SocketAddr,
+        data_dir: PathBuf,
+        log: PathBuf,
+        arguments: Vec<OsString>,
+    ) -> Self {
+        Self {
+            id,
+            http,
+            data_dir,
+            log,
+            arguments,
+            child: Mutex::new(None),
+        }
+    }
+
+    /// Starts the process; its log goes on in the same file.
+    pub(crate) fn start(&self) {
+        let mut child = self.child.lock().unwrap();
+        assert!(child.is_none(), "node {} runs already", self.id);
+        let log = open_log(&self.log);
+        let mut command = evermind();
+        // The pipe on its stdin closes when this process ends, however it ends: no node is left
+        // behind. `Child` holds our end of it.
+        command
+            .args(&self.arguments)
+            .arg("--stop-with-stdin")
+            .stdin(Stdio::piped());
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        *child = Some(
+            command
+                .spawn()
+                .unwrap_or_else(|e| panic!("starting {EVERMIND}: {e}")),
+        );
+    }
+
+    /// Sends a signal to the running process.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid().cast_signed()), signal).expect("the process is there");
+    }
+
+    /// `kill -9`, and returns when the process is gone. Nothing happens if it is gone already.
+    pub(crate) fn kill(&self) {
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            child
+                .kill()
+                .expect("SIGKILL can be sent to one's own child");
+            child.wait().expect("a killed child ends");
+        }
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn exit(&self, within: Duration) -> Option<ExitStatus> {
+        let status = until_or(within, || {
+            let mut child = self.child.lock().unwrap();
+            child
+                .as_mut()
+                .expect("the node was started")
+                .try_wait()
+                .expect("its own child")
+        })?;
+        self.child.lock().unwrap().take();
+        Some(status)
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        let mut child = self.child.lock().unwrap();
+        child
+            .as_mut()
+            .is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_none()))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child
+            .lock()
+            .unwrap()
+            .as_ref()
+            .expect("the node runs")
+            .id()
+    }
+
+    /// Everything that it has logged so far.
+    pub(crate) fn log_text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The program under test, without what this environment would tell it.
+pub(crate) fn evermind() -> Command {
+    let mut command = Command::new(EVERMIND);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("EVERMIND_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Whether a process that need not be ours has ended. A zombie has.
+pub(crate) fn has_ended(pid: u32) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // The state follows the name, which is in parentheses and may hold any character.
+        Ok(stat) => stat
+            .rsplit_once(") ")
+            .is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])),
+        Err(_) => true,
+    }
+}
+
+fn open_log(path: &PathBuf) -> File {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .expect("a log file")
+}

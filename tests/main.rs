@@ -1,0 +1,29 @@
+//! Evermind from outside: stories told against real `evermind serve` processes.
+//!
+//! Each story is a test of its own, with a cluster of its own, and waits on conditions with a
+//! deadline. One that fails prints the end of each node's log, keeps data and logs, and says which
+//! command runs it again. `.config/nextest.toml` says how many clusters run at once.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod harness;
+
+mod bad_callers;
+mod bad_http;
+mod bad_json;
+mod contract;
+mod crash;
+mod dev;
+mod failover;
+mod followers;
+mod idempotency;
+mod line;
+mod lock_command;
+mod reattachment;
+mod refusals;
+mod rolling;
+mod soak;
+mod waiting;
