@@ -12,6 +12,9 @@ pub(super) enum Expect {
     AnyOf(&'static [u16]),
     /// This status, or no answer and a closed connection.
     StatusOrClose(&'static [u16]),
+    /// This status, or a refusal, and in any case nothing else on this connection: what follows
+    /// may be a second request that a proxy took for this one's body.
+    LastOf(u16),
 }
 
 impl Expect {
@@ -21,7 +24,8 @@ impl Expect {
             (Expect::AnyOf(allowed) | Expect::StatusOrClose(allowed), Ok(got)) => {
                 allowed.contains(&got)
             }
-            (Expect::StatusOrClose(_), Err(Closed::Yes)) => true,
+            (Expect::LastOf(status), Ok(got)) => got == status || got == 400,
+            (Expect::StatusOrClose(_) | Expect::LastOf(_), Err(Closed::Yes)) => true,
             (_, Err(_)) => false,
         }
     }
@@ -66,6 +70,8 @@ fn framing(api_key: &str) -> Vec<Row> {
     let chunked = "Transfer-Encoding: chunked\r\n";
     let ask = |headers: &str, body: &str| acquire(api_key, headers, body);
     let hosted = |headers: &str, body: &str| ask(&format!("Host: a\r\n{headers}"), body);
+    // RFC 9112, 6.1: the chunks count, and the connection ends behind the answer.
+    let smuggled = format!("{chunks}GET /livez HTTP/1.1\r\nHost: a\r\n\r\n");
     let both = format!("{length}{chunked}");
     let other_way_round = format!("{chunked}Content-Length: 4\r\n");
     let two_lengths = "Content-Length: 4\r\nContent-Length: 40\r\n";
@@ -76,11 +82,15 @@ fn framing(api_key: &str) -> Vec<Row> {
             Expect::Status(200),
         ),
         ("in chunks", hosted(chunked, &chunks), Expect::Status(200)),
-        ("a length and chunks", hosted(&both, &chunks), REFUSED),
+        (
+            "a length and chunks",
+            hosted(&both, &smuggled),
+            Expect::LastOf(200),
+        ),
         (
             "chunks and a length",
-            hosted(&other_way_round, &chunks),
-            REFUSED,
+            hosted(&other_way_round, &smuggled),
+            Expect::LastOf(200),
         ),
         ("two lengths", hosted(two_lengths, BODY), REFUSED),
         (

@@ -195,11 +195,16 @@ impl Connection {
         loop {
             match self.fill(deadline) {
                 Ok(0) => return true,
-                Ok(_) => self.unread.clear(),
+                Ok(_) => {}
                 Err(e) if is_timeout(&e) => return false,
                 Err(_) => return true,
             }
         }
+    }
+
+    /// Whether the server closes this connection by the deadline and says nothing more.
+    pub(crate) fn is_over_by(&mut self, deadline: Instant) -> bool {
+        self.closes_by(deadline) && self.unread.is_empty()
     }
 
     fn receive_any(&mut self, deadline: Instant) -> io::Result<Answer> {
