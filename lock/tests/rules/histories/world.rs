@@ -1,0 +1,407 @@
+//! A table, and an onlooker who believes only what was told.
+
+use std::collections::BTreeMap;
+
+use evermind_lock::command::{
+    Acquire, Action, Attachment, Command, Extend, KeyHash, KeyId, OpId, Operation, Release, Stamp,
+};
+use evermind_lock::names::{Holder, Key, Resource};
+use evermind_lock::outcome::{Decision, Event, Outcome};
+use evermind_lock::table::{EntryContext, Frozen, LockTable};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+
+use super::steps::{Own, Step, Time, What, idempotency, identity, name};
+
+/// A node, as its commands show it.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    boot: u64,
+    sequence: u64,
+    /// The acquires of this boot.
+    acquires: Vec<Attachment>,
+}
+
+/// One grant, as those who were told of it know it.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    holder: Holder,
+    fencing_token: u64,
+    expires_at_ms: u64,
+    /// Given back by the entry that was just applied, as far as one can tell.
+    given_back: bool,
+}
+
+/// A table, and what an onlooker knows of it.
+pub(super) struct World {
+    pub(super) table: LockTable,
+    pub(super) log: Vec<(EntryContext, Command)>,
+    said: Vec<(Decision, Vec<Event>)>,
+    servers: BTreeMap<u64, Server>,
+    told: BTreeMap<Resource, Told>,
+    token_max: u64,
+    on: BTreeMap<OpId, Resource>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let mut world = Self {
+            table: LockTable::new(),
+            log: Vec::new(),
+            said: Vec::new(),
+            servers: BTreeMap::new(),
+            told: BTreeMap::new(),
+            token_max: 0,
+            on: BTreeMap::new(),
+        };
+        for caller in 1..=2 {
+            let add = Action::AddApiKey {
+                hash: KeyHash([caller; 32]),
+                identity: identity(caller),
+            };
+            let command = Command {
+                operation: None,
+                action: add,
+            };
+            world.enter(command, &Time::Unstamped).unwrap();
+        }
+        world
+    }
+
+    fn server(&mut self, node: u8) -> &mut Server {
+        self.servers.entry(u64::from(node)).or_insert(Server {
+            boot: 1,
+            sequence: 0,
+            acquires: Vec::new(),
+        })
+    }
+
+    pub(super) fn take(&mut self, step: &Step, time: &Time) -> TestCaseResult {
+        match step {
+            Step::Operate {
+                node,
+                answered,
+                what,
+            } => {
+                let command = self.command(*node, *answered, what);
+                self.enter(command, time)
+            }
+            Step::Again { which } => self.again(*which),
+            Step::Cluster(own) => {
+                let action = match own {
+                    Own::Expire => Action::Expire,
+                    Own::DetachNode { node, boots_ago } => Action::DetachNode {
+                        node: u64::from(*node),
+                        boot: self.server(*node).boot.saturating_sub(*boots_ago),
+                    },
+                };
+                let operation = None;
+                self.enter(Command { operation, action }, time)
+            }
+            Step::Boot { node } => {
+                let server = self.server(*node);
+                server.boot += 1;
+                server.sequence = 0;
+                server.acquires.clear();
+                Ok(())
+            }
+        }
+    }
+
+    fn command(&mut self, node: u8, answered: bool, what: &What) -> Command {
+        let server = self.server(node);
+        server.sequence += 1;
+        let id = OpId {
+            node: u64::from(node),
+            boot: server.boot,
+            sequence: server.sequence,
+        };
+        let attachment = |which: &prop::sample::Index| {
+            (!server.acquires.is_empty()).then(|| which.get(&server.acquires).clone())
+        };
+        let key = |key: u8| Key::new(&name('k', key)).unwrap();
+        let holder = |holder: u8| Holder::new(&name('h', holder)).unwrap();
+        let action = match *what {
+            What::Acquire {
+                caller,
+                key: on,
+                holder: by,
+                lease_ms,
+                window_ms,
+                named,
+            } => {
+                let resource = Resource {
+                    identity: identity(caller),
+                    key: key(on),
+                };
+                server.acquires.push(Attachment {
+                    operation: id,
+                    resource: resource.clone(),
+                    holder: holder(by),
+                });
+                self.on.insert(id, resource);
+                Action::Acquire(Acquire {
+                    caller: KeyId(u64::from(caller)),
+                    key: key(on),
+                    holder: holder(by),
+                    lease_ms,
+                    retry_attempts: 7,
+                    window_ms,
+                    fifo: false,
+                    idempotency: idempotency(named, on, None),
+                })
+            }
+            What::Extend {
+                caller,
+                key: on,
+                holder: by,
+                by_ms,
+                named,
+            } => Action::Extend(Extend {
+                caller: KeyId(u64::from(caller)),
+                key: key(on),
+                holder: holder(by),
+                extend_by_ms: by_ms,
+                idempotency: idempotency(named, on, Some(by)),
+            }),
+            What::Release {
+                caller,
+                key: on,
+                holder: by,
+                named,
+            } => Action::Release(Release {
+                caller: KeyId(u64::from(caller)),
+                key: key(on),
+                holder: holder(by),
+                idempotency: idempotency(named, on, Some(by)),
+            }),
+            What::Abandon(ref which) => attachment(which).map_or(Action::Expire, Action::Abandon),
+            What::Reattach(ref which) => attachment(which).map_or(Action::Expire, Action::Reattach),
+        };
+        let answered_below = if answered {
+            id.sequence.saturating_sub(4)
+        } else {
+            0
+        };
+        Command {
+            operation: Some(Operation { id, answered_below }),
+            action,
+        }
+    }
+
+    /// A duplicate has no effect and is told what the first was told, or that it is too late.
+    fn again(&mut self, which: prop::sample::Index) -> TestCaseResult {
+        let first = which.index(self.log.len());
+        let command = self.log[first].1.clone();
+        if command.operation.is_none() {
+            return Ok(());
+        }
+        let before = self.table.freeze();
+        self.enter(command, &Time::Unstamped)?;
+        prop_assert!(before == self.table.freeze(), "a duplicate had an effect");
+        let (decision, events) = &self.said[self.said.len() - 1];
+        prop_assert!(events.is_empty());
+        let same = *decision == self.said[first].0;
+        prop_assert!(same || decision.outcome == Outcome::Stale, "{decision:?}");
+        Ok(())
+    }
+
+    fn stamp(&self, time: &Time) -> Option<Stamp> {
+        let now_ms = self.table.now_ms();
+        let (cluster_ms, term) = match *time {
+            Time::On(ms) => (now_ms + ms, 5),
+            Time::Back(ms) => (now_ms.saturating_sub(ms), 5),
+            Time::OtherTerm(ms) => (now_ms + ms, 4),
+            Time::Unstamped => return None,
+        };
+        Some(Stamp {
+            cluster_ms,
+            term,
+            wall_ms: 0,
+        })
+    }
+
+    /// Applies one entry and checks all that must hold after it.
+    fn enter(&mut self, command: Command, time: &Time) -> TestCaseResult {
+        let at = EntryContext {
+            log_index: self.log.len() as u64 + 1,
+            term: 5,
+            stamp: self.stamp(time),
+        };
+        let before_ms = self.table.now_ms();
+        let mut events = Vec::new();
+        let decision = self.table.apply(at, command.clone(), &mut events);
+        // In a debug build each apply has done this already, as the table is small.
+        if cfg!(not(debug_assertions)) {
+            self.table.check_invariants();
+        }
+
+        let now_ms = self.table.now_ms();
+        let passed_ms = if let Time::On(ms) = time { *ms } else { 0 };
+        prop_assert_eq!(now_ms, before_ms + passed_ms);
+        let own = command.operation.map(|operation| operation.id);
+        for event in &events {
+            let (Event::WaitEnded { operation, .. } | Event::Detached { operation }) = event;
+            prop_assert!(own != Some(*operation), "an acquire was told twice");
+        }
+        self.listen(at, &command, &decision, &events)?;
+        self.log.push((at, command));
+        self.said.push((decision, events));
+        Ok(())
+    }
+
+    /// Marks a grant that this command may have ended before its lease.
+    fn may_give_back(&mut self, action: &Action, resource: &Resource) {
+        let Some(told) = self.told.get_mut(resource) else {
+            return;
+        };
+        told.given_back |= match action {
+            Action::Release(release) => {
+                release.holder == told.holder && release.key == resource.key
+            }
+            Action::Abandon(attachment) => {
+                attachment.holder == told.holder && attachment.resource == *resource
+            }
+            _ => false,
+        };
+    }
+
+    /// Checks what was told against what was told before.
+    fn listen(
+        &mut self,
+        at: EntryContext,
+        command: &Command,
+        decision: &Decision,
+        events: &[Event],
+    ) -> TestCaseResult {
+        for event in events {
+            if let Event::WaitEnded { operation, outcome } = event {
+                // One entry may end a lease, grant the next, and be the hang-up of that one.
+                let resource = self.on[operation].clone();
+                self.may_give_back(&command.action, &resource);
+                self.hear(*operation, outcome)?;
+            }
+        }
+        // A repeated outcome is about its own entry.
+        if decision.log_index == at.log_index {
+            if let (Action::Acquire(_), Some(operation)) = (&command.action, command.operation) {
+                self.hear(operation.id, &decision.outcome)?;
+            }
+            if let (
+                Action::Extend(extend),
+                Outcome::Extended {
+                    fencing_token,
+                    expires_in_ms,
+                },
+            ) = (&command.action, &decision.outcome)
+            {
+                let expires_at_ms = self.table.now_ms() + expires_in_ms;
+                let grants = self.told.values_mut();
+                let told = grants
+                    .into_iter()
+                    .find(|told| told.fencing_token == *fencing_token);
+                let told = told.ok_or_else(|| TestCaseError::fail("extended what is not held"))?;
+                prop_assert_eq!(&told.holder, &extend.holder);
+                prop_assert!(expires_at_ms >= told.expires_at_ms);
+                told.expires_at_ms = expires_at_ms;
+            }
+            if matches!(command.action, Action::Release(_) | Action::Abandon(_)) {
+                let resources: Vec<_> = self.told.keys().cloned().collect();
+                for resource in resources {
+                    if self.table.lock(&resource).is_none() {
+                        self.may_give_back(&command.action, &resource);
+                    }
+                }
+            }
+        }
+        self.look()
+    }
+
+    /// A grant was told: it is the one that is known, or a new one after that has ended.
+    fn hear(&mut self, operation: OpId, outcome: &Outcome) -> TestCaseResult {
+        let Outcome::Granted(granted) = outcome else {
+            return Ok(());
+        };
+        let now_ms = self.table.now_ms();
+        if let Some(known) = self
+            .told
+            .values()
+            .find(|told| told.fencing_token == granted.fencing_token)
+        {
+            prop_assert_eq!(&known.holder, &granted.holder);
+            prop_assert_eq!(known.expires_at_ms, now_ms + granted.expires_in_ms);
+            return Ok(());
+        }
+        prop_assert!(granted.fencing_token > self.token_max, "a token went back");
+        self.token_max = granted.fencing_token;
+        let told = Told {
+            holder: granted.holder.clone(),
+            fencing_token: granted.fencing_token,
+            expires_at_ms: now_ms + granted.expires_in_ms,
+            given_back: false,
+        };
+        let before = self.told.insert(self.on[&operation].clone(), told);
+        if let Some(before) = before {
+            prop_assert!(
+                before.given_back || before.expires_at_ms <= now_ms,
+                "two leases on one resource: {before:?} and {granted:?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// The table shows exactly the grants that are known, until they end or are given back.
+    fn look(&mut self) -> TestCaseResult {
+        let now_ms = self.table.now_ms();
+        let mut held = 0;
+        for (resource, told) in &self.told {
+            match self.table.lock(resource) {
+                Some(lock) => {
+                    held += 1;
+                    prop_assert_eq!(lock.fencing_token, told.fencing_token);
+                    prop_assert_eq!(lock.expires_in_ms, told.expires_at_ms - now_ms);
+                }
+                None => prop_assert!(
+                    told.given_back || told.expires_at_ms <= now_ms,
+                    "a lease ended early: {told:?} at {now_ms}"
+                ),
+            }
+        }
+        let free = |resource: &Resource| self.table.lock(resource).is_none();
+        prop_assert_eq!(held, self.table.live_leases());
+        let gone: Vec<_> = self.told.keys().filter(|r| free(r)).cloned().collect();
+        for resource in gone {
+            self.told.remove(&resource);
+        }
+        Ok(())
+    }
+
+    pub(super) fn restored(&self) -> Result<LockTable, TestCaseError> {
+        let frozen: Frozen = self.table.freeze();
+        prop_assert_eq!(frozen.records().count(), frozen.count());
+        for (key, record) in frozen.records() {
+            prop_assert_eq!(frozen.record(&key), Some(record));
+        }
+        let restored = LockTable::restore(frozen.records());
+        let restored = restored.map_err(|why| TestCaseError::fail(why.to_string()))?;
+        restored.check_invariants();
+        prop_assert!(restored == self.table, "a restored table differs");
+        Ok(restored)
+    }
+
+    /// The same log again, from the start and by way of a restored table.
+    pub(super) fn replay(&self, restored_at: usize) -> TestCaseResult {
+        let mut table = LockTable::new();
+        for (number, (at, command)) in self.log.iter().enumerate() {
+            if number == restored_at {
+                let restored = LockTable::restore(table.freeze().records());
+                table = restored.map_err(|why| TestCaseError::fail(why.to_string()))?;
+            }
+            let mut events = Vec::new();
+            let decision = table.apply(*at, command.clone(), &mut events);
+            prop_assert_eq!(&(decision, events), &self.said[number]);
+        }
+        prop_assert!(table == self.table, "the same log made another table");
+        Ok(())
+    }
+}
