@@ -32,6 +32,9 @@ pub(crate) struct Waiter {
     pub(crate) fifo: bool,
     /// In the order of attaching: the last is the newest.
     pub(crate) attached: Vec<Attached>,
+    /// Requests whose node was taken for dead, and which may come back by
+    /// [`crate::command::Action::Reattach`].
+    pub(crate) detached: Vec<Attached>,
     /// When the place goes; set exactly while nothing is attached.
     pub(crate) place_ends_ms: Option<u64>,
     /// The idempotency records that this wait will settle, its detached requests' included.
@@ -44,8 +47,9 @@ impl Waiter {
         self.joined_ms.saturating_add(self.window_ms)
     }
 
-    pub(crate) fn is_attached(&self, operation: OpId) -> bool {
-        self.attached.iter().any(|a| a.operation == operation)
+    /// Everyone who may still be there to be told.
+    pub(crate) fn callers(&self) -> impl Iterator<Item = &Attached> {
+        self.attached.iter().chain(&self.detached)
     }
 
     /// What polling would have cost until `now_ms`.

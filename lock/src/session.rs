@@ -5,36 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::IdempotencyKey;
-use crate::outcome::{Decision, Outcome};
+use crate::outcome::Decision;
 
 /// Outcomes that are copied together when one of them changes under a frozen view.
 const CHUNK: u64 = 256;
-
-/// An operation that was applied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Recorded {
-    /// What every duplicate is told.
-    pub(crate) decision: Decision,
-    /// Of an acquire that joined a line: how its wait stands.
-    pub(crate) wait: Option<WaitRecord>,
-}
-
-/// How the wait of one acquire stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum WaitRecord {
-    /// Attached, or detached and free to attach again.
-    Open {
-        /// Cluster time of the acquire's entry.
-        since_ms: u64,
-        /// Under which idempotency key it came.
-        idempotency: Option<IdempotencyKey>,
-    },
-    /// Its caller hung up: it never attaches again.
-    Abandoned,
-    /// Told to whoever missed the event.
-    Ended(Decision),
-}
 
 /// A node's open operations, and what came of each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +18,7 @@ pub struct Session {
     /// Everything below was answered: forgotten, and never applied again. At least 1.
     pub(crate) answered_below: u64,
     /// In chunks of [`CHUNK`] sequences. No chunk is empty.
-    chunks: BTreeMap<u64, Arc<BTreeMap<u64, Recorded>>>,
+    chunks: BTreeMap<u64, Arc<BTreeMap<u64, Decision>>>,
 }
 
 /// As it is kept.
@@ -52,15 +26,15 @@ pub struct Session {
 struct SessionRecord {
     boot: u64,
     answered_below: u64,
-    outcomes: Vec<(u64, Recorded)>,
+    outcomes: Vec<(u64, Decision)>,
 }
 
 impl From<SessionRecord> for Session {
     fn from(record: SessionRecord) -> Self {
         let mut session = Session::new(record.boot);
         session.answered_below = record.answered_below;
-        for (sequence, recorded) in record.outcomes {
-            session.insert(sequence, recorded);
+        for (sequence, decision) in record.outcomes {
+            session.insert(sequence, decision);
         }
         session
     }
@@ -86,7 +60,7 @@ impl Session {
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Recorded)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Decision)> {
         let chunks = self.chunks.values();
         chunks.flat_map(|chunk| chunk.iter().map(|(sequence, r)| (*sequence, r)))
     }
@@ -97,18 +71,13 @@ impl Session {
         self.chunks.len() <= 2
     }
 
-    pub(crate) fn get(&self, sequence: u64) -> Option<&Recorded> {
+    pub(crate) fn get(&self, sequence: u64) -> Option<&Decision> {
         self.chunks.get(&(sequence / CHUNK))?.get(&sequence)
     }
 
-    pub(crate) fn get_mut(&mut self, sequence: u64) -> Option<&mut Recorded> {
-        let chunk = self.chunks.get_mut(&(sequence / CHUNK))?;
-        Arc::make_mut(chunk).get_mut(&sequence)
-    }
-
-    pub(crate) fn insert(&mut self, sequence: u64, recorded: Recorded) {
+    pub(crate) fn insert(&mut self, sequence: u64, decision: Decision) {
         let chunk = self.chunks.entry(sequence / CHUNK).or_default();
-        Arc::make_mut(chunk).insert(sequence, recorded);
+        Arc::make_mut(chunk).insert(sequence, decision);
     }
 
     /// Raises `answered_below`, if it is higher, and forgets what is below.
@@ -133,44 +102,6 @@ impl Session {
         }
         if chunk.is_empty() {
             self.chunks.remove(&first_kept);
-        }
-    }
-
-    /// Keeps how the wait of an operation ended, if it still stands open.
-    pub(crate) fn end_wait(&mut self, sequence: u64, log_index: u64, outcome: Outcome) {
-        let Some(recorded) = self.get(sequence) else {
-            return;
-        };
-        if matches!(recorded.wait, Some(WaitRecord::Open { .. })) {
-            let ended = WaitRecord::Ended(Decision { log_index, outcome });
-            if let Some(recorded) = self.get_mut(sequence) {
-                recorded.wait = Some(ended);
-            }
-        }
-    }
-}
-
-impl Recorded {
-    /// An operation that was decided at once.
-    pub(crate) fn decided(decision: Decision) -> Self {
-        Self {
-            decision,
-            wait: None,
-        }
-    }
-
-    /// An acquire that joined a line at `since_ms`.
-    pub(crate) fn waiting(
-        decision: Decision,
-        since_ms: u64,
-        idempotency: Option<IdempotencyKey>,
-    ) -> Self {
-        Self {
-            decision,
-            wait: Some(WaitRecord::Open {
-                since_ms,
-                idempotency,
-            }),
         }
     }
 }

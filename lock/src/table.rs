@@ -9,7 +9,6 @@ use crate::idempotency::{IdempotencyId, IdempotencyRecord};
 use crate::names::{IdentityId, Resource};
 use crate::outcome::{Decision, Event, HeldReason, Outcome, Refusal};
 use crate::record::{ApiKey, Lock, Meta, RecordKey, Session};
-use crate::session::Recorded;
 use crate::shards::Shards;
 
 mod acquire;
@@ -178,7 +177,7 @@ impl LockTable {
                 Due::Wait(resource, place) => {
                     self.refuse_wait(entry, &resource, place, HeldReason::WindowPassed);
                 }
-                Due::Place(resource, place) => self.drop_place(&resource, place),
+                Due::Place(resource, place) => self.drop_place(entry, &resource, place),
                 Due::Idempotency(id) => self.forget(&id),
             }
         }
@@ -191,19 +190,10 @@ impl LockTable {
         {
             return decision;
         }
-        let idempotency = match &command.action {
-            Action::Acquire(acquire) => acquire.idempotency.as_ref().map(|named| named.key.clone()),
-            _ => None,
-        };
         let outcome = self.act(entry, command.operation, command.action);
         let decision = Decision { log_index, outcome };
         if let Some(Operation { id, .. }) = command.operation {
-            let recorded = if decision.outcome == Outcome::Queued {
-                Recorded::waiting(decision.clone(), self.now_ms(), idempotency)
-            } else {
-                Recorded::decided(decision.clone())
-            };
-            self.record(id, recorded);
+            self.record(id, decision.clone());
         }
         decision
     }

@@ -26,7 +26,8 @@ const NODE_FILE_BYTES_MAX: u64 = 4096;
 pub struct Identity {
     /// The node.
     pub node: NodeId,
-    /// The cluster, drawn from its name and first members.
+    /// The cluster, drawn from its first members and their secret. Counts when the directory is made:
+    /// addresses may change later.
     pub cluster: [u8; 16],
 }
 
@@ -52,14 +53,6 @@ pub enum DataDirError {
         found: NodeId,
         /// Who asked.
         wanted: NodeId,
-    },
-    /// It belongs to another cluster.
-    #[error(
-        "{path} belongs to another cluster\nhint: check --initial-cluster, or choose another --data-dir"
-    )]
-    OtherCluster {
-        /// The directory.
-        path: PathBuf,
     },
     /// The node file cannot be read.
     #[error(
@@ -265,9 +258,6 @@ fn parts(path: &Path) -> [PathBuf; 2] {
 }
 
 fn check(path: &Path, wanted: Identity, found: &NodeFile) -> Result<(), DataDirError> {
-    if found.cluster != wanted.cluster {
-        return Err(DataDirError::OtherCluster { path: path.into() });
-    }
     if found.node != wanted.node {
         return Err(DataDirError::OtherNode {
             path: path.into(),

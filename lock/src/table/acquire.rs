@@ -105,6 +105,7 @@ impl LockTable {
                 since_ms: self.now_ms(),
                 idempotency: asked.idempotency.clone(),
             }],
+            detached: Vec::new(),
             place_ends_ms: None,
             records: Vec::from_iter(asked.idempotency),
         };

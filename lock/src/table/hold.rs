@@ -188,7 +188,7 @@ impl LockTable {
 
         let attempts = waiter.attempts(now_ms);
         let mut answered = None;
-        for attached in &waiter.attached {
+        for attached in waiter.callers() {
             let granted = Granted {
                 holder: waiter.holder.clone(),
                 fencing_token,
@@ -199,7 +199,10 @@ impl LockTable {
             if answering == Some(attached.operation) {
                 answered = Some(granted);
             } else {
-                self.tell(entry, attached.operation, Outcome::Granted(granted));
+                entry.events.push(Event::WaitEnded {
+                    operation: attached.operation,
+                    outcome: Outcome::Granted(granted),
+                });
             }
         }
         let answer = Answer::Granted {
@@ -210,19 +213,6 @@ impl LockTable {
         };
         self.settle_all(resource, waiter, &answer);
         answered
-    }
-
-    /// Tells the server of a waiting acquire how its wait ended, now and for as long as the
-    /// operation is open.
-    pub(super) fn tell(&mut self, entry: &mut Entry<'_>, operation: OpId, outcome: Outcome) {
-        let log_index = entry.log_index;
-        if self.recorded(operation).is_some() {
-            let ended = outcome.clone();
-            self.change_session(operation.node, |session| {
-                session.end_wait(operation.sequence, log_index, ended);
-            });
-        }
-        entry.events.push(Event::WaitEnded { operation, outcome });
     }
 
     /// Settles every named acquire of a wait that is over.

@@ -125,6 +125,7 @@ impl LockTable {
         );
         hold!(
             waiter.attached.len() <= ATTACHMENTS_PER_WAITER_MAX
+                && waiter.detached.len() <= ATTACHMENTS_PER_WAITER_MAX
                 && waiter.records.len() <= IDEMPOTENCY_KEYS_PER_WAITER_MAX,
             "{holder} has too many attachments or idempotency keys"
         );

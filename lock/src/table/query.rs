@@ -7,9 +7,8 @@ use std::ops::Bound;
 use super::LockTable;
 use crate::command::{KeyHash, KeyId, Member, NodeId, OpId};
 use crate::names::{Holder, IdentityId, Key, Resource};
-use crate::outcome::Decision;
+use crate::outcome::{Decision, Granted};
 use crate::record::Lock;
-use crate::session::WaitRecord;
 use crate::view::{LockView, LocksPage};
 
 /// How one acquire stands, for a node that missed events: it installed a snapshot.
@@ -20,10 +19,9 @@ pub enum AttachmentState {
     /// Its wait goes on without it, because its node was taken for dead:
     /// [`crate::command::Action::Reattach`] brings it back.
     Detached,
-    /// Granted or refused, in the entry with the decision's log index. `expires_in_ms` and
-    /// `waited_ms` are as of that entry.
-    Ended(Decision),
-    /// Never applied, abandoned, or its wait ended while it was detached.
+    /// Its uuid holds the lock: what the same acquire would be told if it came again now.
+    Holds(Granted),
+    /// Never applied, abandoned, or its wait ended without a grant that still stands.
     Gone,
 }
 
@@ -182,33 +180,37 @@ impl LockTable {
         })
     }
 
-    /// How one acquire stands.
+    /// How one acquire stands, by the tie it has (or had) to a wait or a grant.
     pub fn attachment(
         &self,
         operation: OpId,
         resource: &Resource,
         holder: &Holder,
     ) -> AttachmentState {
-        let Some(recorded) = self.recorded(operation) else {
-            return AttachmentState::Gone;
-        };
-        match &recorded.wait {
-            None => AttachmentState::Ended(recorded.decision.clone()),
-            Some(WaitRecord::Ended(decision)) => AttachmentState::Ended(decision.clone()),
-            Some(WaitRecord::Open { .. }) if self.index.attached.contains_key(&operation) => {
-                AttachmentState::Waiting
-            }
-            Some(WaitRecord::Open { .. }) if self.waiter(resource, holder).is_some() => {
-                AttachmentState::Detached
-            }
-            Some(WaitRecord::Open { .. } | WaitRecord::Abandoned) => AttachmentState::Gone,
+        if self.index.attached.contains_key(&operation) {
+            return AttachmentState::Waiting;
+        }
+        let waiter = self.waiter(resource, holder);
+        if waiter.is_some_and(|waiter| waiter.detached.iter().any(|a| a.operation == operation)) {
+            return AttachmentState::Detached;
+        }
+        let lock = self.state.locks.get(resource);
+        match lock.and_then(|lock| lock.grants.of(holder)) {
+            Some(grant) => AttachmentState::Holds(Granted {
+                holder: holder.clone(),
+                fencing_token: grant.fencing_token,
+                expires_in_ms: grant.expires_at_ms - self.now_ms(),
+                waited_ms: 0,
+                attempts: 1,
+            }),
+            None => AttachmentState::Gone,
         }
     }
 
     /// What came of an open operation when it was first applied; `None` if it was not, or was
     /// answered since.
     pub fn decision(&self, operation: OpId) -> Option<&Decision> {
-        Some(&self.recorded(operation)?.decision)
+        self.recorded(operation)
     }
 }
 

@@ -7,7 +7,6 @@ use crate::command::{NodeId, OpId, Operation};
 use crate::limits::{MEMBERS_MAX, OPEN_OPERATIONS_MAX};
 use crate::outcome::{Decision, Limit, Outcome, Refusal};
 use crate::record::{RecordKey, Session};
-use crate::session::Recorded;
 
 impl LockTable {
     /// Whether an operation may take effect: if not, what its server is told.
@@ -46,7 +45,7 @@ impl LockTable {
             return no(Outcome::Stale);
         }
         if let Some(recorded) = session.get(sequence) {
-            return Some(recorded.decision.clone());
+            return Some(recorded.clone());
         }
         if sequence - session.answered_below >= OPEN_OPERATIONS_MAX {
             return no(refused(Refusal::LimitReached(Limit::OpenOperations)));
@@ -54,9 +53,9 @@ impl LockTable {
         None
     }
 
-    pub(super) fn record(&mut self, operation: OpId, recorded: Recorded) {
+    pub(super) fn record(&mut self, operation: OpId, decision: Decision) {
         self.change_session(operation.node, |session| {
-            session.insert(operation.sequence, recorded);
+            session.insert(operation.sequence, decision);
         });
     }
 
@@ -67,7 +66,7 @@ impl LockTable {
     }
 
     /// What came of an open operation.
-    pub(super) fn recorded(&self, operation: OpId) -> Option<&Recorded> {
+    pub(super) fn recorded(&self, operation: OpId) -> Option<&Decision> {
         self.session_of(operation)?.get(operation.sequence)
     }
 

@@ -11,7 +11,6 @@ use crate::names::{Holder, Resource};
 use crate::outcome::{Decision, Event, HeldReason, Limit, Outcome, Refusal};
 use crate::queue::{Attached, Waiter};
 use crate::record::RecordKey;
-use crate::session::{Recorded, WaitRecord};
 
 impl LockTable {
     /// Puts a new waiter at the end of the line.
@@ -97,6 +96,9 @@ impl LockTable {
         let mut place_ends_ms = None;
         self.change_lock(resource, |lock| {
             lock.queue.change(place, |waiter| {
+                waiter
+                    .detached
+                    .retain(|a| a.operation != attached.operation);
                 waiter.attached.push(attached);
                 place_ends_ms = waiter.place_ends_ms.take();
                 change(waiter);
@@ -108,8 +110,8 @@ impl LockTable {
     }
 
     /// Ties one acquire and its wait no longer together. Without any tie, the place is kept for
-    /// [`DETACHED_MS`].
-    fn detach(&mut self, operation: OpId) {
+    /// [`DETACHED_MS`]. `may_return`: its node may only be cut off.
+    fn detach(&mut self, operation: OpId, may_return: bool) {
         let Some((resource, place)) = self.index.attached.remove(&operation) else {
             return;
         };
@@ -117,7 +119,18 @@ impl LockTable {
         let mut detached = false;
         self.change_lock(&resource, |lock| {
             lock.queue.change(place, |waiter| {
-                waiter.attached.retain(|a| a.operation != operation);
+                let at = waiter
+                    .attached
+                    .iter()
+                    .position(|a| a.operation == operation);
+                if let Some(gone) = at.map(|at| waiter.attached.remove(at))
+                    && may_return
+                {
+                    if waiter.detached.len() >= ATTACHMENTS_PER_WAITER_MAX {
+                        waiter.detached.remove(0);
+                    }
+                    waiter.detached.push(gone);
+                }
                 detached = waiter.attached.is_empty();
                 waiter.place_ends_ms = detached.then_some(ends_ms);
             });
@@ -139,19 +152,24 @@ impl LockTable {
             boot,
             sequence: u64::MAX,
         };
-        self.detach_until(entry, last);
+        self.detach_until(entry, last, true);
         Outcome::Done
     }
 
-    /// Detaches what earlier boots of a node had attached.
+    /// Detaches what earlier boots of a node had attached, for good.
     pub(super) fn detach_before(&mut self, entry: &mut Entry<'_>, node: NodeId, boot: u64) {
-        let Some(earlier) = boot.checked_sub(1) else {
+        let Some(boot) = boot.checked_sub(1) else {
             return;
         };
-        self.detach_node(entry, node, earlier);
+        let last = OpId {
+            node,
+            boot,
+            sequence: u64::MAX,
+        };
+        self.detach_until(entry, last, false);
     }
 
-    fn detach_until(&mut self, entry: &mut Entry<'_>, last: OpId) {
+    fn detach_until(&mut self, entry: &mut Entry<'_>, last: OpId, may_return: bool) {
         let first = OpId {
             node: last.node,
             boot: 0,
@@ -159,7 +177,7 @@ impl LockTable {
         };
         while let Some((operation, _)) = self.index.attached.range(first..=last).next() {
             let operation = *operation;
-            self.detach(operation);
+            self.detach(operation, may_return);
             entry.events.push(Event::Detached { operation });
         }
     }
@@ -167,9 +185,20 @@ impl LockTable {
     /// The caller of an acquire hung up before its answer was handed to a socket.
     pub(super) fn abandon(&mut self, entry: &mut Entry<'_>, attachment: &Attachment) -> Outcome {
         let operation = attachment.operation;
-        self.mark_abandoned(entry.log_index, operation);
+        self.forestall(entry.log_index, operation);
         if self.index.attached.contains_key(&operation) {
-            self.detach(operation);
+            self.detach(operation, false);
+            return Outcome::Done;
+        }
+        if let Some(waiter) = self.waiter(&attachment.resource, &attachment.holder)
+            && waiter.detached.iter().any(|a| a.operation == operation)
+        {
+            let place = waiter.place;
+            self.change_lock(&attachment.resource, |lock| {
+                lock.queue.change(place, |waiter| {
+                    waiter.detached.retain(|a| a.operation != operation);
+                });
+            });
             return Outcome::Done;
         }
         let lock = self.state.locks.get(&attachment.resource);
@@ -191,61 +220,41 @@ impl LockTable {
         Outcome::Done
     }
 
-    /// Sees to it that an abandoned acquire never attaches again, and that one which is still on
-    /// its way to the log takes no effect when it gets there.
-    fn mark_abandoned(&mut self, log_index: u64, operation: OpId) {
+    /// Sees to it that an abandoned acquire which is still on its way to the log takes no effect
+    /// when it gets there.
+    fn forestall(&mut self, log_index: u64, operation: OpId) {
         let Some(session) = self.session_of(operation) else {
             return;
         };
         let (below, sequence) = (session.answered_below, operation.sequence);
-        match session.get(sequence) {
-            Some(recorded) if matches!(recorded.wait, Some(WaitRecord::Open { .. })) => {
-                self.change_session(operation.node, |session| {
-                    if let Some(recorded) = session.get_mut(sequence) {
-                        recorded.wait = Some(WaitRecord::Abandoned);
-                    }
-                });
-            }
-            Some(_) => {}
-            None if sequence < below || sequence - below >= OPEN_OPERATIONS_MAX => {}
-            None => {
-                let outcome = Outcome::Stale;
-                let decision = Decision { log_index, outcome };
-                self.record(operation, Recorded::decided(decision));
-            }
+        let open = sequence >= below && sequence - below < OPEN_OPERATIONS_MAX;
+        if open && session.get(sequence).is_none() {
+            let outcome = Outcome::Stale;
+            self.record(operation, Decision { log_index, outcome });
         }
     }
 
-    /// The caller of an acquire is still there although its node was taken for dead.
+    /// The caller of an acquire is still there although its node was taken for dead. Without effect
+    /// if it hung up since, or if the wait is over.
     pub(super) fn reattach(&mut self, entry: &mut Entry<'_>, attachment: &Attachment) -> Outcome {
-        let operation = attachment.operation;
-        let wait = self.recorded(operation).and_then(|r| r.wait.as_ref());
-        // Abandoned, answered or never applied: nobody is there, whatever this says.
-        let Some(WaitRecord::Open {
-            since_ms,
-            idempotency,
-        }) = wait
-        else {
-            return Outcome::Done;
-        };
-        let attached = Attached {
-            operation,
-            since_ms: *since_ms,
-            idempotency: idempotency.clone(),
-        };
         let resource = &attachment.resource;
+        let free = self.is_free(resource);
         let Some(waiter) = self.waiter(resource, &attachment.holder) else {
             return Outcome::Done;
         };
-        let free = self.is_free(resource);
-        if waiter.is_attached(operation)
-            || self.index.attached.contains_key(&operation)
-            || waiter.attached.len() >= ATTACHMENTS_PER_WAITER_MAX
+        let detached = waiter
+            .detached
+            .iter()
+            .find(|a| a.operation == attachment.operation);
+        let Some(attached) = detached.cloned() else {
+            return Outcome::Done;
+        };
+        let place = waiter.place;
+        if waiter.attached.len() >= ATTACHMENTS_PER_WAITER_MAX
             || (free && self.lease_limit(resource).is_some())
         {
             return Outcome::Done;
         }
-        let place = waiter.place;
         self.attach_at(resource, place, attached, |_| {});
         if free {
             self.hand_over(entry, resource, None);
@@ -269,20 +278,31 @@ impl LockTable {
             _ => waiter.attempts(self.now_ms()),
         };
         let outcome = self.held(resource, reason, attempts);
-        for attached in &waiter.attached {
-            self.tell(entry, attached.operation, outcome.clone());
+        for attached in waiter.callers() {
+            entry.events.push(Event::WaitEnded {
+                operation: attached.operation,
+                outcome: outcome.clone(),
+            });
         }
         if let Outcome::Refused(refusal) = outcome {
             self.settle_all(resource, &waiter, &Answer::Refused(refusal));
         }
     }
 
-    /// A detached waiter's time is up: all its callers are gone, so nobody is told, and what they
-    /// had named starts anew when they come again.
-    pub(super) fn drop_place(&mut self, resource: &Resource, place: u64) {
+    /// A detached waiter's time is up. Its callers are gone, or their node is cut off: it tells them
+    /// once it is back. What they had named starts anew when they come again.
+    pub(super) fn drop_place(&mut self, entry: &mut Entry<'_>, resource: &Resource, place: u64) {
         let Some(waiter) = self.leave(resource, place) else {
             return;
         };
+        let attempts = waiter.attempts(self.now_ms());
+        let outcome = self.held(resource, HeldReason::Detached, attempts);
+        for detached in &waiter.detached {
+            entry.events.push(Event::WaitEnded {
+                operation: detached.operation,
+                outcome: outcome.clone(),
+            });
+        }
         for key in waiter.records {
             let id = IdempotencyId {
                 identity: resource.identity.clone(),

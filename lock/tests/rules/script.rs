@@ -235,13 +235,7 @@ impl Script {
                     holder,
                 } = line.attachment()?;
                 match self.table.attachment(operation, &resource, &holder) {
-                    AttachmentState::Ended(decision) => {
-                        format!(
-                            "ended in #{}: {}",
-                            decision.log_index,
-                            said(&decision.outcome)
-                        )
-                    }
+                    AttachmentState::Holds(granted) => said(&Outcome::Granted(granted)),
                     other => format!("{other:?}").to_lowercase(),
                 }
             }

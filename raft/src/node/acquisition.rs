@@ -85,7 +85,13 @@ enum Stage {
 }
 
 impl Acquisition {
-    pub(crate) fn start(core: &Arc<Core>, action: Action, window: Duration, resource: Resource, holder: Holder) -> Self {
+    pub(crate) fn start(
+        core: &Arc<Core>,
+        action: Action,
+        window: Duration,
+        resource: Resource,
+        holder: Holder,
+    ) -> Self {
         let attachment = |operation| {
             Some(Attachment {
                 operation,
@@ -97,7 +103,11 @@ impl Acquisition {
             Ok(operation) => Stage::Open(operation),
             Err(error) => Stage::Refused(error),
         };
-        Self { stage, resource, holder }
+        Self {
+            stage,
+            resource,
+            holder,
+        }
     }
 
     /// Granted or refused; for a wait, when it ends. Cancel-safe; to be called to its end once.
@@ -113,7 +123,10 @@ impl Acquisition {
         };
         let decided = operation.decision().await;
         let granted = match &decided {
-            Ok(Decision { outcome: Outcome::Granted(granted), .. }) => {
+            Ok(Decision {
+                outcome: Outcome::Granted(granted),
+                ..
+            }) => {
                 // A repeated request may have been answered with its first holder's name.
                 self.holder = granted.holder.clone();
                 true

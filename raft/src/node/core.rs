@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use evermind_lock::command::{Action, Attachment, Command, NodeId, OpId, Stamp};
-use evermind_lock::outcome::{Decision, Event};
+use evermind_lock::outcome::{Decision, Event, Outcome};
 use evermind_lock::table::{AttachmentState, LockTable};
 use evermind_storage::machine::{Applied, MachineHandle, Observer, Progress};
 use evermind_storage::types::Proposal;
@@ -76,7 +76,12 @@ impl Core {
             outbox,
             route: watch::Sender::new(Route::None),
             clock: Mutex::new(None),
-            applied: watch::Sender::new(table.progress().last_applied.map_or(0, |log_id| log_id.index)),
+            applied: watch::Sender::new(
+                table
+                    .progress()
+                    .last_applied
+                    .map_or(0, |log_id| log_id.index),
+            ),
             applied_ms: AtomicU64::new(table.read(LockTable::now_ms)),
             next_deadline_ms: AtomicU64::new(
                 table.read(LockTable::next_deadline_ms).unwrap_or(NEVER),
@@ -113,7 +118,9 @@ impl Core {
             return Err(NodeError::Stopping);
         }
         let mut pending = self.pending();
-        let id = pending.open(action, expires, caller).ok_or(NodeError::Busy)?;
+        let id = pending
+            .open(action, expires, caller)
+            .ok_or(NodeError::Busy)?;
         if let Some(attachment) = attached(id) {
             pending.attach(attachment);
         }
@@ -156,7 +163,11 @@ impl Core {
             Some(term) if clock.as_ref().is_some_and(|clock| clock.term == term) => {}
             Some(term) => {
                 let applied_ms = self.applied_ms();
-                *clock = Some(TermClock::anchor(term, applied_ms, self.clocks.since_boot()));
+                *clock = Some(TermClock::anchor(
+                    term,
+                    applied_ms,
+                    self.clocks.since_boot(),
+                ));
             }
             None => *clock = None,
         }
@@ -213,16 +224,23 @@ impl Core {
     fn settle_doubtful(&self) {
         let doubtful = self.pending().take_doubtful();
         for attachment in doubtful {
-            let state = self
-                .table
-                .read(|table| table.attachment(attachment.operation, &attachment.resource, &attachment.holder));
+            let state = self.table.read(|table| {
+                table.attachment(
+                    attachment.operation,
+                    &attachment.resource,
+                    &attachment.holder,
+                )
+            });
             let answer = match state {
                 AttachmentState::Waiting => continue,
                 AttachmentState::Detached => {
                     self.submit_own(Action::Reattach(attachment));
                     continue;
                 }
-                AttachmentState::Ended(decision) => Ok(decision),
+                AttachmentState::Holds(granted) => Ok(Decision {
+                    log_index: *self.applied.borrow(),
+                    outcome: Outcome::Granted(granted),
+                }),
                 AttachmentState::Gone => Err(NodeError::Unknown),
             };
             self.pending().settle(attachment.operation.sequence, answer);
@@ -244,7 +262,10 @@ impl Observer for Core {
         for (log_index, event) in events {
             match event {
                 Event::WaitEnded { operation, outcome } => {
-                    let decision = Decision { log_index: *log_index, outcome: outcome.clone() };
+                    let decision = Decision {
+                        log_index: *log_index,
+                        outcome: outcome.clone(),
+                    };
                     pending.wait_ended(*operation, decision, &mut after);
                 }
                 Event::Detached { operation } => pending.detached(*operation, &mut after),

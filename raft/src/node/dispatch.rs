@@ -19,7 +19,12 @@ const SWEEP_EVERY: Duration = Duration::from_millis(100);
 const BATCH: usize = 1024;
 
 /// Runs until the node stops.
-pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbox: mpsc::UnboundedReceiver<u64>) {
+pub(crate) async fn run(
+    core: Arc<Core>,
+    raft: Raft,
+    peers: PeerClient,
+    mut inbox: mpsc::UnboundedReceiver<u64>,
+) {
     let mut route = core.route.subscribe();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -40,7 +45,9 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbo
             Route::None => {}
             by @ Route::Local { term } => {
                 for &sequence in &sequences {
-                    let Some(command) = core.pending().send(sequence, by, Instant::now()) else { continue };
+                    let Some(command) = core.pending().send(sequence, by, Instant::now()) else {
+                        continue;
+                    };
                     if !propose(&core, &raft, term, command).await {
                         core.pending().not_sent(sequence);
                     }
@@ -48,7 +55,9 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbo
             }
             by @ Route::Remote { leader, .. } => {
                 for &sequence in &sequences {
-                    let Some(command) = core.pending().send(sequence, by, Instant::now()) else { continue };
+                    let Some(command) = core.pending().send(sequence, by, Instant::now()) else {
+                        continue;
+                    };
                     forward(&core, &peers, leader, sequence, command);
                 }
             }
@@ -70,7 +79,9 @@ fn forward(core: &Arc<Core>, peers: &PeerClient, leader: NodeId, sequence: u64, 
     tokio::spawn(async move {
         match peers.forward(leader, &command).await {
             Ok(()) => {}
-            Err(ForwardError::NotLeader { .. } | ForwardError::Unreachable(_) | ForwardError::Busy) => {
+            Err(
+                ForwardError::NotLeader { .. } | ForwardError::Unreachable(_) | ForwardError::Busy,
+            ) => {
                 core.pending().not_sent(sequence);
             }
             Err(ForwardError::Lost) => core.pending().lost(sequence),

@@ -11,8 +11,8 @@ use futures_util::StreamExt;
 use openraft::ReadPolicy;
 use openraft::base::BoxFuture;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
 use super::Raft;
@@ -20,7 +20,8 @@ use super::core::{Contact, Core, lock};
 use super::dispatch::propose;
 use super::route::Route;
 use crate::peer::{
-    Admission, AppendReplies, AppendRequests, ForwardReply, HandlerError, NotLeader, PeerHandler, Refusal, SnapshotSink, SnapshotSource,
+    Admission, AppendReplies, AppendRequests, ForwardReply, HandlerError, NotLeader, PeerHandler,
+    Refusal, SnapshotSink, SnapshotSource,
 };
 
 /// The node as its peers see it.
@@ -36,7 +37,11 @@ fn unable(error: impl std::fmt::Display) -> HandlerError {
 
 impl PeerHandler for Handler {
     fn append(&self, _from: NodeId, requests: AppendRequests) -> AppendReplies {
-        Box::pin(self.raft.stream_append(requests).map(|reply| reply.map_err(unable)))
+        Box::pin(
+            self.raft
+                .stream_append(requests)
+                .map(|reply| reply.map_err(unable)),
+        )
     }
 
     fn append_one(
@@ -46,7 +51,10 @@ impl PeerHandler for Handler {
         Box::pin(async { self.raft.append_entries(request).await.map_err(unable) })
     }
 
-    fn vote(&self, request: VoteRequest<TypeConfig>) -> BoxFuture<'_, Result<VoteResponse<TypeConfig>, HandlerError>> {
+    fn vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+    ) -> BoxFuture<'_, Result<VoteResponse<TypeConfig>, HandlerError>> {
         Box::pin(async { self.raft.vote(request).await.map_err(unable) })
     }
 
@@ -61,10 +69,19 @@ impl PeerHandler for Handler {
         &self,
         request: TransferLeaderRequest<TypeConfig>,
     ) -> BoxFuture<'_, Result<TransferLeaderResponse<TypeConfig>, HandlerError>> {
-        Box::pin(async { self.raft.handle_transfer_leader(request).await.map_err(unable) })
+        Box::pin(async {
+            self.raft
+                .handle_transfer_leader(request)
+                .await
+                .map_err(unable)
+        })
     }
 
-    fn begin_snapshot(&self, _from: NodeId, bytes: u64) -> BoxFuture<'_, io::Result<Box<dyn SnapshotSink>>> {
+    fn begin_snapshot(
+        &self,
+        _from: NodeId,
+        bytes: u64,
+    ) -> BoxFuture<'_, io::Result<Box<dyn SnapshotSink>>> {
         Box::pin(async move {
             if bytes > SNAPSHOT_BYTES_MAX {
                 return Err(io::Error::other("the snapshot is larger than any of ours"));
@@ -83,7 +100,9 @@ impl PeerHandler for Handler {
             {
                 return ForwardReply::Accepted;
             }
-            let leader = route.leader(self.core.me).filter(|leader| *leader != self.core.me);
+            let leader = route
+                .leader(self.core.me)
+                .filter(|leader| *leader != self.core.me);
             ForwardReply::NotLeader { leader }
         })
     }
@@ -93,7 +112,11 @@ impl PeerHandler for Handler {
             match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
                 Ok(linearizer) => Ok(*linearizer.read_log_id().log_id()),
                 Err(_) => Err(NotLeader {
-                    leader: self.core.route().leader(self.core.me).filter(|leader| *leader != self.core.me),
+                    leader: self
+                        .core
+                        .route()
+                        .leader(self.core.me)
+                        .filter(|leader| *leader != self.core.me),
                 }),
             }
         })
@@ -132,10 +155,18 @@ impl SnapshotSink for Incoming {
             // What the file says of itself is covered by its checksums; what was said beside it
             // must be the same.
             if file.snapshot_meta() != meta {
-                return Err(HandlerError("the snapshot is not the one that was announced".to_owned()));
+                return Err(HandlerError(
+                    "the snapshot is not the one that was announced".to_owned(),
+                ));
             }
-            let snapshot = openraft::Snapshot { meta, snapshot: file };
-            self.raft.install_full_snapshot(vote, snapshot).await.map_err(unable)
+            let snapshot = openraft::Snapshot {
+                meta,
+                snapshot: file,
+            };
+            self.raft
+                .install_full_snapshot(vote, snapshot)
+                .await
+                .map_err(unable)
         })
     }
 }
@@ -143,7 +174,8 @@ impl SnapshotSink for Incoming {
 /// Whom this node talks to.
 impl Admission for Core {
     fn admit(&self, node: NodeId, disk: u128) -> bool {
-        self.table.read(|table| table.member(node).is_none_or(|known| known.disk == disk))
+        self.table
+            .read(|table| table.member(node).is_none_or(|known| known.disk == disk))
     }
 
     fn on_contact(&self, contact: &crate::peer::Contact) {

@@ -40,7 +40,10 @@ impl Keys {
         if let Some(caller) = self.applied(&hash) {
             return Ok(Some(caller));
         }
-        if lock(&self.unknown).get(&hash).is_some_and(|until| Instant::now() < *until) {
+        if lock(&self.unknown)
+            .get(&hash)
+            .is_some_and(|until| Instant::now() < *until)
+        {
             return Ok(None);
         }
         self.reads.barrier().await?;

@@ -38,7 +38,10 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft) {
             // The clock of a term runs before anything is proposed in it, and goes on through a
             // silence of the quorum: time passed for this leader, whether or not it was heard.
             core.anchor_clock(leads);
-            (route, now.running_state.as_ref().err().map(ToString::to_string))
+            (
+                route,
+                now.running_state.as_ref().err().map(ToString::to_string),
+            )
         };
         if let Some(why) = failed {
             core.route.send_replace(Route::None);

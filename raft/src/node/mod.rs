@@ -37,7 +37,8 @@ use self::core::Core;
 use self::keys::Keys;
 use self::reads::Reads;
 use crate::api::{
-    AcquireRequest, Caller, ClusterStatus, Consistency, ExtendRequest, MemberStatus, NodeError, ReleaseRequest, Role,
+    AcquireRequest, Caller, ClusterStatus, Consistency, ExtendRequest, MemberStatus, NodeError,
+    ReleaseRequest, Role,
 };
 use crate::peer::AddressBook;
 
@@ -116,7 +117,11 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError::NoLeader`] after 5 s, [`NodeError::Unknown`] after 10 s.
-    pub async fn extend(&self, caller: &Caller, request: ExtendRequest) -> Result<Decision, NodeError> {
+    pub async fn extend(
+        &self,
+        caller: &Caller,
+        request: ExtendRequest,
+    ) -> Result<Decision, NodeError> {
         self.decide(Action::Extend(Extend {
             caller: caller.key,
             key: request.key,
@@ -131,7 +136,11 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError::NoLeader`] after 5 s, [`NodeError::Unknown`] after 10 s.
-    pub async fn release(&self, caller: &Caller, request: ReleaseRequest) -> Result<Decision, NodeError> {
+    pub async fn release(
+        &self,
+        caller: &Caller,
+        request: ReleaseRequest,
+    ) -> Result<Decision, NodeError> {
         self.decide(Action::Release(Release {
             caller: caller.key,
             key: request.key,
@@ -197,7 +206,12 @@ impl Node {
         // Copied out, so that the borrow is short: consensus waits for it to report.
         let (state, term, leader, membership) = {
             let now = metrics.borrow_watched();
-            (now.state, now.current_term, now.current_leader, Arc::clone(&now.membership_config))
+            (
+                now.state,
+                now.current_term,
+                now.current_leader,
+                Arc::clone(&now.membership_config),
+            )
         };
         let role = match state {
             ServerState::Leader => Role::Leader,
@@ -220,7 +234,10 @@ impl Node {
                     voter: voters.contains(id),
                 }
             });
-            (members.collect(), table.global_prefix().unwrap_or_default().to_owned())
+            (
+                members.collect(),
+                table.global_prefix().unwrap_or_default().to_owned(),
+            )
         });
         ClusterStatus {
             id: core.me,
@@ -256,10 +273,17 @@ impl Node {
         let to = {
             let now = metrics.borrow_watched();
             let voters: Vec<_> = now.membership_config.membership().voter_ids().collect();
-            let followers = now.replication.as_ref().filter(|_| now.state == ServerState::Leader);
+            let followers = now
+                .replication
+                .as_ref()
+                .filter(|_| now.state == ServerState::Leader);
             followers.and_then(|followers| {
-                let voting = followers.iter().filter(|(id, _)| **id != me && voters.contains(id));
-                voting.max_by_key(|(_, matching)| matching.as_ref().map(|log_id| log_id.index)).map(|(id, _)| *id)
+                let voting = followers
+                    .iter()
+                    .filter(|(id, _)| **id != me && voters.contains(id));
+                voting
+                    .max_by_key(|(_, matching)| matching.as_ref().map(|log_id| log_id.index))
+                    .map(|(id, _)| *id)
             })
         };
         let Some(to) = to else { return };
@@ -268,8 +292,15 @@ impl Node {
             tracing::warn!(%error, "leadership could not be handed over");
             return;
         }
-        let moved = |now: &openraft::RaftMetrics<TypeConfig>| now.current_leader.is_some_and(|leader| leader != me);
-        if raft.wait(Some(HAND_OVER_MAX)).metrics(moved, "another leads").await.is_err() {
+        let moved = |now: &openraft::RaftMetrics<TypeConfig>| {
+            now.current_leader.is_some_and(|leader| leader != me)
+        };
+        if raft
+            .wait(Some(HAND_OVER_MAX))
+            .metrics(moved, "another leads")
+            .await
+            .is_err()
+        {
             tracing::warn!(to, "leadership was not taken over in time");
         }
     }

@@ -188,7 +188,8 @@ impl Pending {
 
     /// Whether an operation is open and certainly in no log.
     pub(crate) fn never_proposed(&mut self, sequence: u64) -> bool {
-        self.slot(sequence).is_some_and(|open| open.sent.is_none() && !open.uncertain)
+        self.slot(sequence)
+            .is_some_and(|open| open.sent.is_none() && !open.uncertain)
     }
 
     /// Its caller waits no longer. What is to be given back now, if anything.
@@ -217,7 +218,9 @@ impl Pending {
             }
             return;
         }
-        let Some(open) = self.take(sequence) else { return };
+        let Some(open) = self.take(sequence) else {
+            return;
+        };
         // Nothing below what this command carried can take effect any more.
         self.forsaken = self.forsaken.split_off(&open.answered_below);
         let Some(caller) = open.caller else { return };
@@ -229,7 +232,14 @@ impl Pending {
             } else {
                 let doubtful = open.sendings > 1;
                 self.doubtful += usize::from(doubtful);
-                self.waits.insert(sequence, Wait { attachment, caller, doubtful });
+                self.waits.insert(
+                    sequence,
+                    Wait {
+                        attachment,
+                        caller,
+                        doubtful,
+                    },
+                );
             }
             return;
         }
@@ -241,7 +251,12 @@ impl Pending {
     }
 
     /// A wait of this boot ended.
-    pub(crate) fn wait_ended(&mut self, operation: OpId, decision: Decision, after: &mut Aftermath) {
+    pub(crate) fn wait_ended(
+        &mut self,
+        operation: OpId,
+        decision: Decision,
+        after: &mut Aftermath,
+    ) {
         if operation.node != self.node || operation.boot != self.boot {
             return;
         }
@@ -303,7 +318,11 @@ impl Pending {
         for open in self.open.drain(..).flatten() {
             if let Some(caller) = open.caller {
                 let unknown = open.sent.is_some() || open.uncertain;
-                let error = if unknown { NodeError::Unknown } else { NodeError::Stopping };
+                let error = if unknown {
+                    NodeError::Unknown
+                } else {
+                    NodeError::Stopping
+                };
                 let _ = caller.send(Err(error));
             }
         }
@@ -350,7 +369,9 @@ mod tests {
     fn open(pending: &mut Pending) -> (OpId, Answered) {
         let (caller, answered) = oneshot::channel();
         let expires = Instant::now() + Duration::from_secs(10);
-        let id = pending.open(Action::Expire, expires, Some(caller)).expect("there is room");
+        let id = pending
+            .open(Action::Expire, expires, Some(caller))
+            .expect("there is room");
         let attachment = Attachment {
             operation: id,
             resource: Resource {
@@ -401,9 +422,25 @@ mod tests {
         pending.send(a.sequence, LEADER_2, now);
         pending.decided(b, &granted(), &mut Aftermath::default());
         let (c, _keep_c) = open(&mut pending);
-        assert_eq!(pending.send(c.sequence, LEADER_2, now).unwrap().operation.unwrap().answered_below, a.sequence);
+        assert_eq!(
+            pending
+                .send(c.sequence, LEADER_2, now)
+                .unwrap()
+                .operation
+                .unwrap()
+                .answered_below,
+            a.sequence
+        );
         pending.decided(a, &granted(), &mut Aftermath::default());
-        assert_eq!(pending.send(c.sequence, LEADER_2, now).unwrap().operation.unwrap().answered_below, c.sequence);
+        assert_eq!(
+            pending
+                .send(c.sequence, LEADER_2, now)
+                .unwrap()
+                .operation
+                .unwrap()
+                .answered_below,
+            c.sequence
+        );
     }
 
     #[tokio::test]
@@ -412,7 +449,10 @@ mod tests {
         let (id, answered) = open(&mut pending);
         pending.send(id.sequence, LEADER_2, Instant::now());
         drop(answered);
-        assert!(pending.give_up(id.sequence).is_none(), "nobody knows yet what it got");
+        assert!(
+            pending.give_up(id.sequence).is_none(),
+            "nobody knows yet what it got"
+        );
         let mut after = Aftermath::default();
         pending.decided(id, &granted(), &mut after);
         assert_eq!(after.abandon.len(), 1);
@@ -450,7 +490,10 @@ mod tests {
         let mut pending = Pending::new(1, 1);
         let (id, answered) = open(&mut pending);
         pending.send(id.sequence, LEADER_2, Instant::now());
-        let queued = Decision { log_index: 3, outcome: Outcome::Queued };
+        let queued = Decision {
+            log_index: 3,
+            outcome: Outcome::Queued,
+        };
         pending.decided(id, &queued, &mut Aftermath::default());
         assert_eq!(pending.len(), 1);
         pending.wait_ended(id, granted(), &mut Aftermath::default());

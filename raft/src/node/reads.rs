@@ -45,7 +45,12 @@ impl Reads {
     }
 }
 
-async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut asked: mpsc::UnboundedReceiver<Done>) {
+async fn run(
+    core: Arc<Core>,
+    raft: Raft,
+    peers: PeerClient,
+    mut asked: mpsc::UnboundedReceiver<Done>,
+) {
     let mut together = Vec::new();
     while asked.recv_many(&mut together, usize::MAX).await > 0 {
         let result = confirm(&core, &raft, &peers).await;
@@ -64,14 +69,24 @@ async fn confirm(core: &Core, raft: &Raft, peers: &PeerClient) -> Result<(), Nod
         if let Some(index) = read_index(by, raft, peers).await {
             let mut applied = core.applied.subscribe();
             let reached = timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await;
-            return reached.map_err(|_| no_leader())?.map(|_| ()).map_err(|_| NodeError::Stopping);
+            return reached
+                .map_err(|_| no_leader())?
+                .map(|_| ())
+                .map_err(|_| NodeError::Stopping);
         }
         if Instant::now() >= deadline {
             return Err(no_leader());
         }
         // A new route is tried at once, the same one a little later.
         let _ = timeout_at(
-            deadline.min(Instant::now() + if by == Route::None { LEADER_PATIENCE } else { TRY_AGAIN_AFTER }),
+            deadline.min(
+                Instant::now()
+                    + if by == Route::None {
+                        LEADER_PATIENCE
+                    } else {
+                        TRY_AGAIN_AFTER
+                    },
+            ),
             route.changed(),
         )
         .await;

@@ -24,7 +24,9 @@ use super::keys::Keys;
 use super::reads::Reads;
 use super::steward::{Founding, Steward};
 use super::{Inner, Node, Raft, dispatch, leadership, upkeep};
-use crate::peer::{self, AddressBook, Endpoint, PeerClient, PeerNetworkFactory, PeerServer, Secret};
+use crate::peer::{
+    self, AddressBook, Endpoint, PeerClient, PeerNetworkFactory, PeerServer, Secret,
+};
 
 /// The observer is needed before what it tells is made.
 #[derive(Default)]
@@ -60,7 +62,8 @@ impl Node {
     /// # Errors
     /// If the configuration or what is on disk does not allow it; each message says what to do.
     pub async fn start(config: NodeConfig) -> Result<Node, StartError> {
-        let lock = DirLock::take(&config.data_dir).map_err(|error| StartError::Storage(error.to_string()))?;
+        let lock = DirLock::take(&config.data_dir)
+            .map_err(|error| StartError::Storage(error.to_string()))?;
         Self::start_with(config, Seams::default(), Timing::LAN, Some(lock)).await
     }
 
@@ -76,8 +79,19 @@ impl Node {
     ) -> Result<Node, StartError> {
         check(&config)?;
         let opened = open(&config, &seams, lock)?;
-        let Opened { dir, log, machine, checkpointer, observer } = opened;
-        let (core, inbox) = Core::new(config.node_id, dir.boot(), Arc::clone(&seams.clocks), machine.handle());
+        let Opened {
+            dir,
+            log,
+            machine,
+            checkpointer,
+            observer,
+        } = opened;
+        let (core, inbox) = Core::new(
+            config.node_id,
+            dir.boot(),
+            Arc::clone(&seams.clocks),
+            machine.handle(),
+        );
         // Set before anything is applied, and only here.
         let _ = observer.0.set(Arc::clone(&core));
 
@@ -106,11 +120,24 @@ impl Node {
         let reads = Reads::start(Arc::clone(&core), raft.clone(), peers.clone());
         let caught_up = Arc::new(AtomicBool::new(false));
         background.spawn(leadership::run(Arc::clone(&core), raft.clone()));
-        background.spawn(dispatch::run(Arc::clone(&core), raft.clone(), peers.clone(), inbox));
-        background.spawn(upkeep::catch_up(Arc::clone(&core), reads.clone(), Arc::clone(&caught_up)));
+        background.spawn(dispatch::run(
+            Arc::clone(&core),
+            raft.clone(),
+            peers.clone(),
+            inbox,
+        ));
+        background.spawn(upkeep::catch_up(
+            Arc::clone(&core),
+            reads.clone(),
+            Arc::clone(&caught_up),
+        ));
         background.spawn(upkeep::watch_disk(Arc::clone(&core), log.clone()));
         background.spawn(upkeep::compact(raft.clone(), log.clone(), snapshots));
-        background.spawn(form(Arc::clone(&core), raft.clone(), config.initial_cluster.keys().copied().collect()));
+        background.spawn(form(
+            Arc::clone(&core),
+            raft.clone(),
+            config.initial_cluster.keys().copied().collect(),
+        ));
         let steward = Steward {
             core: Arc::clone(&core),
             raft: raft.clone(),
@@ -158,10 +185,16 @@ impl Node {
 
 fn check(config: &NodeConfig) -> Result<(), StartError> {
     if config.node_id == 0 {
-        return Err(StartError::Config("a node's id is 1 or more\nhint: --node-id 1".to_owned()));
+        return Err(StartError::Config(
+            "a node's id is 1 or more\nhint: --node-id 1".to_owned(),
+        ));
     }
     if !config.initial_cluster.contains_key(&config.node_id) {
-        let ids: Vec<_> = config.initial_cluster.keys().map(ToString::to_string).collect();
+        let ids: Vec<_> = config
+            .initial_cluster
+            .keys()
+            .map(ToString::to_string)
+            .collect();
         return Err(StartError::Config(format!(
             "node {} is not in the initial cluster, which has {}\n\
              hint: --initial-cluster lists every founding node as id=host:port, this one included",
@@ -225,10 +258,22 @@ fn open(config: &NodeConfig, seams: &Seams, lock: Option<DirLock>) -> Result<Ope
     })
     .map_err(|error| storage(&error))?;
     dir.settle(&*seams.disk).map_err(|error| storage(&error))?;
-    Ok(Opened { dir, log, machine, checkpointer, observer })
+    Ok(Opened {
+        dir,
+        log,
+        machine,
+        checkpointer,
+        observer,
+    })
 }
 
-fn endpoint(config: &NodeConfig, dir: &DataDir, addresses: &AddressBook, core: &Arc<Core>, seams: &Seams) -> Endpoint {
+fn endpoint(
+    config: &NodeConfig,
+    dir: &DataDir,
+    addresses: &AddressBook,
+    core: &Arc<Core>,
+    seams: &Seams,
+) -> Endpoint {
     let identity = peer::Identity {
         cluster: dir.cluster_id(),
         node: config.node_id,
@@ -273,7 +318,9 @@ fn raft_config(timing: Timing) -> Result<Config, StartError> {
         backoff: "50ms 100ms 200ms ...500ms".to_owned(),
         ..Config::default()
     };
-    config.validate().map_err(|error| StartError::Consensus(error.to_string()))
+    config
+        .validate()
+        .map_err(|error| StartError::Consensus(error.to_string()))
 }
 
 /// Makes the cluster, if this node has never been part of it. Every founding node does the same,
@@ -288,10 +335,18 @@ async fn form(core: Arc<Core>, raft: Raft, founders: BTreeSet<NodeId>) {
         Err(error) => return core.stop(format!("consensus stopped: {error}")),
     }
     let others = founders.len() / 2;
-    while lock(&core.contacts).keys().filter(|node| founders.contains(node)).count() < others {
+    while lock(&core.contacts)
+        .keys()
+        .filter(|node| founders.contains(node))
+        .count()
+        < others
+    {
         core.met.notified().await;
     }
-    let members: BTreeMap<_, _> = founders.into_iter().map(|node| (node, EmptyNode::default())).collect();
+    let members: BTreeMap<_, _> = founders
+        .into_iter()
+        .map(|node| (node, EmptyNode::default()))
+        .collect();
     match raft.initialize(members).await {
         // Not allowed: the others were faster, and this node has their log already.
         Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}

@@ -75,7 +75,9 @@ impl Steward {
         let mut chores_at = Instant::now();
         loop {
             let now = Instant::now();
-            let Some(stamp) = self.core.stamp(term) else { return };
+            let Some(stamp) = self.core.stamp(term) else {
+                return;
+            };
             let deadline_ms = self.core.next_deadline_ms();
             let applied_ms = self.core.applied_ms();
             let due = stamp.cluster_ms >= deadline_ms;
@@ -94,11 +96,17 @@ impl Steward {
             let sleep = if due || deadline_ms == u64::MAX {
                 READ_EVERY
             } else {
-                READ_EVERY.min(Duration::from_millis(deadline_ms.saturating_sub(stamp.cluster_ms).max(1)))
+                READ_EVERY.min(Duration::from_millis(
+                    deadline_ms.saturating_sub(stamp.cluster_ms).max(1),
+                ))
             };
-            let until_ms = stamp.cluster_ms.saturating_add(u64::try_from(sleep.as_millis()).unwrap_or(u64::MAX));
+            let until_ms = stamp
+                .cluster_ms
+                .saturating_add(u64::try_from(sleep.as_millis()).unwrap_or(u64::MAX));
             // From here on an apply that brings an earlier deadline wakes this loop.
-            self.core.steward_until_ms.store(if due { u64::MAX } else { until_ms }, Ordering::Release);
+            self.core
+                .steward_until_ms
+                .store(if due { u64::MAX } else { until_ms }, Ordering::Release);
             if self.core.next_deadline_ms() == deadline_ms {
                 let _ = timeout(sleep, self.core.steward.notified()).await;
             }
@@ -111,13 +119,20 @@ impl Steward {
     }
 
     async fn propose(&self, term: u64, action: Action) {
-        let command = Command { operation: None, action };
+        let command = Command {
+            operation: None,
+            action,
+        };
         // What is not taken is proposed again when it is looked at next.
         propose(&self.core, &self.raft, term, command).await;
     }
 
     async fn chores(&self, term: u64, leading_since: Instant) {
-        for action in self.unsettled().into_iter().chain(self.silent(leading_since)) {
+        for action in self
+            .unsettled()
+            .into_iter()
+            .chain(self.silent(leading_since))
+        {
             self.propose(term, action).await;
         }
     }
@@ -168,16 +183,26 @@ impl Steward {
 
     /// Nodes that have callers in line and are gone, or were started anew since.
     fn silent(&self, leading_since: Instant) -> Vec<Action> {
-        let attached: Vec<(NodeId, u64)> = self.core.table.read(|table| table.attached_nodes().collect());
+        let attached: Vec<(NodeId, u64)> = self
+            .core
+            .table
+            .read(|table| table.attached_nodes().collect());
         let contacts = lock(&self.core.contacts);
         let gone = attached.into_iter().filter(|(node, boot)| {
             if *node == self.core.me {
                 return *boot < self.core.boot;
             }
-            let heard = self.peers.last_heard(*node).unwrap_or(leading_since).max(leading_since);
-            let restarted = contacts.get(node).is_some_and(|contact| contact.boot > *boot);
+            let heard = self
+                .peers
+                .last_heard(*node)
+                .unwrap_or(leading_since)
+                .max(leading_since);
+            let restarted = contacts
+                .get(node)
+                .is_some_and(|contact| contact.boot > *boot);
             restarted || heard.elapsed() > SILENCE_MAX
         });
-        gone.map(|(node, boot)| Action::DetachNode { node, boot }).collect()
+        gone.map(|(node, boot)| Action::DetachNode { node, boot })
+            .collect()
     }
 }

@@ -1,8 +1,8 @@
 //! What every node does for itself, leader or not: checkpoints, snapshots, watching its disk,
 //! noticing that it has caught up.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use evermind_storage::log::LogStore;
@@ -24,7 +24,10 @@ pub(crate) async fn catch_up(core: Arc<Core>, reads: Reads, caught_up: Arc<Atomi
         tokio::time::sleep(CATCH_UP_AGAIN_AFTER).await;
     }
     caught_up.store(true, Ordering::Release);
-    tracing::info!(applied = *core.applied.borrow(), "caught up with the cluster");
+    tracing::info!(
+        applied = *core.applied.borrow(),
+        "caught up with the cluster"
+    );
 }
 
 /// How often the table is written to its checkpoint.
@@ -64,7 +67,13 @@ pub(crate) async fn compact(raft: Raft, log: LogStore, snapshots: Snapshots) {
         tokio::time::sleep(COMPACT_EVERY).await;
         let snapshot = snapshots.current();
         let (covered, bytes) = snapshot.map_or((0, 0), |snapshot| {
-            (snapshot.snapshot_meta().last_log_id.map_or(0, |log_id| log_id.index), snapshot.len())
+            (
+                snapshot
+                    .snapshot_meta()
+                    .last_log_id
+                    .map_or(0, |log_id| log_id.index),
+                snapshot.len(),
+            )
         });
         let due = log.bytes_since(covered) > LOG_BYTES_KEPT.max(bytes);
         if !due || asked_at == Some(covered) {

@@ -1,0 +1,9 @@
+//! The state-machine shell: what is kept, what is found again, what is refused.
+#![allow(clippy::unwrap_used)]
+
+mod checkpoint;
+mod data_dir;
+mod open;
+mod snapshot;
+mod suite;
+mod support;
