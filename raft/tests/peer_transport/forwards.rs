@@ -102,18 +102,18 @@ async fn a_leader_that_is_slow_to_take_them_loses_none() {
 /// Prints what forwarding costs; `EVERMIND_MEASURE=200000` for figures worth having.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forwards_serial_and_pipelined() {
-    let count: u64 = std::env::var("EVERMIND_MEASURE").map_or(2_000, |n| n.parse().unwrap());
+    let count: u32 = std::env::var("EVERMIND_MEASURE").map_or(2_000, |n| n.parse().unwrap());
     let (one, two) = pair().await;
     one.client.forward(2, &command(0)).await.unwrap();
 
     let started = Instant::now();
     for n in 0..count / 10 {
-        one.client.forward(2, &command(n)).await.unwrap();
+        one.client.forward(2, &command(n.into())).await.unwrap();
     }
-    let serial = started.elapsed().as_secs_f64() * 1e6 / (count / 10) as f64;
+    let serial = started.elapsed().as_secs_f64() * 1e6 / f64::from(count / 10);
 
     let started = Instant::now();
-    let commands: Vec<_> = (0..count).map(command).collect();
+    let commands: Vec<_> = (0..count.into()).map(command).collect();
     let client = &one.client;
     let done = futures_util::stream::iter(&commands)
         .map(|c| async move { client.forward(2, c).await })
@@ -121,11 +121,11 @@ async fn forwards_serial_and_pipelined() {
         .filter(|forwarded| std::future::ready(forwarded.is_ok()))
         .count()
         .await;
-    let pipelined = started.elapsed().as_secs_f64() * 1e6 / count as f64;
+    let pipelined = started.elapsed().as_secs_f64() * 1e6 / f64::from(count);
     println!("forward: {serial:.1} us serial, {pipelined:.2} us pipelined by 256");
-    assert_eq!(done as u64, count);
+    assert_eq!(done, count as usize);
     assert_eq!(
-        two.node.forwarded.lock().unwrap().len() as u64,
-        1 + count / 10 + count
+        two.node.forwarded.lock().unwrap().len(),
+        (1 + count / 10 + count) as usize
     );
 }

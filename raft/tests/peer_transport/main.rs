@@ -6,5 +6,6 @@ mod calls;
 mod forwards;
 mod garbage;
 mod handshakes;
+mod silence;
 mod snapshots;
 mod support;

@@ -27,7 +27,7 @@ fn snapshot(bytes: usize) -> SnapshotOf<TypeConfig, Bytewise> {
 }
 
 fn option() -> RPCOption {
-    RPCOption::new(Duration::from_secs(60))
+    RPCOption::new(Duration::from_mins(1))
 }
 
 fn never() -> impl Future<Output = ReplicationClosed> {

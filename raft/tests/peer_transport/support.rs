@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Polls until it holds.
-pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !holds() {
         assert!(Instant::now() < deadline, "never: {what}");
@@ -40,10 +40,10 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// What the handshake told a node.
 #[derive(Default)]
-pub struct Gate {
-    pub disks: Mutex<BTreeMap<NodeId, u128>>,
-    pub contacts: Mutex<Vec<Contact>>,
-    pub refused: Mutex<Vec<(NodeId, Refusal)>>,
+pub(crate) struct Gate {
+    pub(crate) disks: Mutex<BTreeMap<NodeId, u128>>,
+    pub(crate) contacts: Mutex<Vec<Contact>>,
+    pub(crate) refused: Mutex<Vec<(NodeId, Refusal)>>,
 }
 
 impl Admission for Gate {
@@ -60,23 +60,23 @@ impl Admission for Gate {
 }
 
 /// A node that only notes what it is asked.
-pub struct FakeNode {
-    pub leader: Mutex<Option<NodeId>>,
-    pub forwarded: Mutex<Vec<u64>>,
-    pub appended: Mutex<Vec<u64>>,
-    pub streams: AtomicU64,
-    pub heartbeats: AtomicU64,
+pub(crate) struct FakeNode {
+    pub(crate) leader: Mutex<Option<NodeId>>,
+    pub(crate) forwarded: Mutex<Vec<u64>>,
+    pub(crate) appended: Mutex<Vec<u64>>,
+    pub(crate) streams: AtomicU64,
+    pub(crate) heartbeats: AtomicU64,
     /// Appends and forwards take one permit each.
-    pub gate: Arc<Semaphore>,
-    pub conflict_at: AtomicU64,
-    pub snapshot: Mutex<Vec<u8>>,
-    pub installed: Mutex<Option<(Vote, SnapshotMeta)>>,
-    pub snapshots_dropped: AtomicU64,
-    pub snapshot_stuck: AtomicBool,
+    pub(crate) gate: Arc<Semaphore>,
+    pub(crate) conflict_at: AtomicU64,
+    pub(crate) snapshot: Mutex<Vec<u8>>,
+    pub(crate) installed: Mutex<Option<(Vote, SnapshotMeta)>>,
+    pub(crate) snapshots_dropped: AtomicU64,
+    pub(crate) snapshot_stuck: AtomicBool,
 }
 
 impl FakeNode {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             leader: Mutex::new(None),
             forwarded: Mutex::default(),
@@ -93,16 +93,16 @@ impl FakeNode {
     }
 
     /// From now on appends and forwards wait for permits.
-    pub fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.gate.forget_permits(Semaphore::MAX_PERMITS);
     }
 
-    pub fn release(&self, permits: usize) {
+    pub(crate) fn release(&self, permits: usize) {
         self.gate.add_permits(permits);
     }
 }
 
-struct Shared(Arc<FakeNode>);
+pub(crate) struct Shared(pub(crate) Arc<FakeNode>);
 
 impl PeerHandler for Shared {
     fn append(&self, _from: NodeId, requests: AppendRequests) -> AppendReplies {
@@ -233,7 +233,7 @@ impl Drop for Sink {
 
 /// A snapshot in memory.
 #[derive(Clone)]
-pub struct Bytewise(pub Arc<Vec<u8>>);
+pub(crate) struct Bytewise(pub(crate) Arc<Vec<u8>>);
 
 impl SnapshotSource for Bytewise {
     fn byte_len(&self) -> u64 {
@@ -248,7 +248,7 @@ impl SnapshotSource for Bytewise {
 }
 
 /// Bounds short enough for tests.
-pub fn config() -> PeerConfig {
+pub(crate) fn config() -> PeerConfig {
     PeerConfig {
         handshake: Duration::from_millis(300),
         stall: Duration::from_millis(400),
@@ -258,7 +258,7 @@ pub fn config() -> PeerConfig {
     }
 }
 
-pub fn identity(node: NodeId) -> Identity {
+pub(crate) fn identity(node: NodeId) -> Identity {
     Identity {
         cluster: [7; 16],
         node,
@@ -270,18 +270,18 @@ pub fn identity(node: NodeId) -> Identity {
 }
 
 /// One node's transport.
-pub struct TestNode {
-    pub endpoint: Arc<Endpoint>,
-    pub gate: Arc<Gate>,
-    pub node: Arc<FakeNode>,
-    pub client: PeerClient,
-    pub address: String,
-    pub server: Option<PeerServer>,
+pub(crate) struct TestNode {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) node: Arc<FakeNode>,
+    pub(crate) client: PeerClient,
+    pub(crate) address: String,
+    pub(crate) server: Option<PeerServer>,
 }
 
 impl TestNode {
     /// Binds a port, enters it in the book, serves and dials.
-    pub async fn start(identity: Identity, book: &AddressBook) -> Self {
+    pub(crate) async fn start(identity: Identity, book: &AddressBook) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         book.set(identity.node, address.clone());
@@ -302,7 +302,7 @@ impl TestNode {
     }
 
     /// Accepts again where it accepted before.
-    pub async fn serve_again(&mut self) {
+    pub(crate) async fn serve_again(&mut self) {
         let deadline = Instant::now() + DEADLINE;
         let listener = loop {
             match TcpListener::bind(&self.address).await {
@@ -315,12 +315,12 @@ impl TestNode {
         self.server = Some(serve(self.endpoint.clone(), listener, handler));
     }
 
-    pub async fn network(&self, target: NodeId) -> PeerNetwork<Bytewise> {
+    pub(crate) async fn network(&self, target: NodeId) -> PeerNetwork<Bytewise> {
         let mut factory = PeerNetworkFactory::new(self.client.clone());
         factory.new_client(target, &openraft::EmptyNode {}).await
     }
 
-    pub async fn heartbeats(&self, target: NodeId) -> PeerNetwork<Bytewise> {
+    pub(crate) async fn heartbeats(&self, target: NodeId) -> PeerNetwork<Bytewise> {
         let mut factory = PeerNetworkFactory::new(self.client.clone());
         factory
             .new_heartbeat_client(target, &openraft::EmptyNode {})
@@ -329,18 +329,18 @@ impl TestNode {
 }
 
 /// Two nodes that know each other.
-pub async fn pair() -> (TestNode, TestNode) {
+pub(crate) async fn pair() -> (TestNode, TestNode) {
     let book = AddressBook::default();
     let two = TestNode::start(identity(2), &book).await;
     let one = TestNode::start(identity(1), &book).await;
     (one, two)
 }
 
-pub fn log_id(term: u64, index: u64) -> LogId {
+pub(crate) fn log_id(term: u64, index: u64) -> LogId {
     LogId::new_term_index(term, index)
 }
 
-pub fn command(sequence: u64) -> Command {
+pub(crate) fn command(sequence: u64) -> Command {
     Command {
         operation: Some(Operation {
             id: OpId {
@@ -355,7 +355,7 @@ pub fn command(sequence: u64) -> Command {
 }
 
 /// An append of the entry at `index`.
-pub fn append(index: u64) -> AppendEntriesRequest<TypeConfig> {
+pub(crate) fn append(index: u64) -> AppendEntriesRequest<TypeConfig> {
     AppendEntriesRequest {
         vote: Vote::new_committed(3, 1),
         prev_log_id: Some(log_id(3, index - 1)),
