@@ -61,7 +61,7 @@ pub struct ReleaseRequest {
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consistency {
-    /// Sees every operation answered before it was asked (ReadIndex).
+    /// Sees every operation answered before it was asked (`ReadIndex`).
     Linearizable,
     /// Local applied state, however old.
     Stale,

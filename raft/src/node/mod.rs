@@ -51,7 +51,7 @@ const LEADER_PATIENCE: Duration = Duration::from_secs(5);
 const UNKNOWN_AFTER: Duration = Duration::from_secs(10);
 
 /// How long a command of the node's own is sent until it is known to be applied.
-const OWN_COMMAND_KEPT: Duration = Duration::from_secs(120);
+const OWN_COMMAND_KEPT: Duration = Duration::from_mins(2);
 
 /// How long a hand-over of leadership may take.
 const HAND_OVER_MAX: Duration = Duration::from_secs(3);

@@ -1,4 +1,4 @@
-//! Linearizable reads: one confirmation of the leader (ReadIndex) serves everyone who asked before
+//! Linearizable reads: one confirmation of the leader (`ReadIndex`) serves everyone who asked before
 //! it began.
 
 use std::sync::Arc;

@@ -126,9 +126,11 @@ impl Node {
             peers.clone(),
             inbox,
         ));
+        let key = config.bootstrap_key.as_ref().map(|(key, _)| *key);
         background.spawn(upkeep::catch_up(
             Arc::clone(&core),
             reads.clone(),
+            key,
             Arc::clone(&caught_up),
         ));
         background.spawn(upkeep::watch_disk(Arc::clone(&core), log.clone()));
@@ -343,6 +345,10 @@ async fn form(core: Arc<Core>, raft: Raft, founders: BTreeSet<NodeId>) {
     {
         core.met.notified().await;
     }
+    #[allow(
+        clippy::zero_sized_map_values,
+        reason = "openraft's type: members are known by id alone"
+    )]
     let members: BTreeMap<_, _> = founders
         .into_iter()
         .map(|node| (node, EmptyNode::default()))

@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use evermind_lock::command::KeyHash;
 use evermind_storage::log::LogStore;
 use evermind_storage::machine::{Checkpoints, Snapshots};
+
+use tokio::time::Instant;
 
 use super::Raft;
 use super::core::{Core, lock};
@@ -15,13 +18,31 @@ use super::reads::Reads;
 /// Retry of the first linearizable read.
 const CATCH_UP_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// Sets `caught_up` after the first linearizable read.
-pub(crate) async fn catch_up(core: Arc<Core>, reads: Reads, caught_up: Arc<AtomicBool>) {
+/// How long a caught-up node waits for the cluster to be founded and the operator's key to be
+/// there. Not for ever: a full key table or a deleted key must not keep a node from serving.
+const FOUNDED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Sets `caught_up` after the first linearizable read, and once `key` can be used.
+pub(crate) async fn catch_up(
+    core: Arc<Core>,
+    reads: Reads,
+    key: Option<KeyHash>,
+    caught_up: Arc<AtomicBool>,
+) {
     while reads.barrier().await.is_err() {
         if core.stopping.load(Ordering::Acquire) {
             return;
         }
         tokio::time::sleep(CATCH_UP_AGAIN_AFTER).await;
+    }
+    let mut applied = core.applied.subscribe();
+    let founded = applied.wait_for(|_| {
+        core.table.read(|table| {
+            table.global_prefix().is_some() && key.is_none_or(|key| table.api_key(&key).is_some())
+        })
+    });
+    if tokio::time::timeout(FOUNDED_WITHIN, founded).await.is_err() {
+        tracing::warn!("the bootstrap API key is not in the cluster's table; was it deleted?");
     }
     caught_up.store(true, Ordering::Release);
     tracing::info!(
@@ -60,9 +81,12 @@ const COMPACT_EVERY: Duration = Duration::from_secs(1);
 /// so that what is written for snapshots is never more than what is written for the log.
 const LOG_BYTES_KEPT: u64 = 64 << 20;
 
+/// A snapshot that was asked for and is not there after this long is asked for again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// Has a snapshot made when the log has grown enough; openraft then purges the log behind it.
 pub(crate) async fn compact(raft: Raft, log: LogStore, snapshots: Snapshots) {
-    let mut asked_at: Option<u64> = None;
+    let mut asked: Option<(u64, Instant)> = None;
     loop {
         tokio::time::sleep(COMPACT_EVERY).await;
         let snapshot = snapshots.current();
@@ -76,10 +100,12 @@ pub(crate) async fn compact(raft: Raft, log: LogStore, snapshots: Snapshots) {
             )
         });
         let due = log.bytes_since(covered) > LOG_BYTES_KEPT.max(bytes);
-        if !due || asked_at == Some(covered) {
+        let under_way =
+            asked.is_some_and(|(at, when)| at == covered && when.elapsed() < ASK_AGAIN_AFTER);
+        if !due || under_way {
             continue;
         }
-        asked_at = Some(covered);
+        asked = Some((covered, Instant::now()));
         if raft.trigger().snapshot().await.is_err() {
             return;
         }

@@ -61,7 +61,7 @@ pub struct LogOptions {
 impl Default for LogOptions {
     fn default() -> Self {
         Self {
-            segment_bytes: 64 << 20,
+            segment_bytes: 16 << 20,
             frame_bytes_max: 4 << 20,
             cache_bytes_max: 64 << 20,
         }
