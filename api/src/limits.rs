@@ -31,9 +31,9 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long an answer may make no progress because its reader does not read.
     pub write_timeout: Duration,
-    /// How long a request goes on after its caller closed its side. A caller that half-closes
-    /// cannot be told from one that is gone; a prompt answer serves the first, and the second
-    /// must not stay in line.
+    /// How long a request that just began goes on after its caller closed its side. A caller that
+    /// half-closes cannot be told from one that is gone; a prompt answer serves the first, and the
+    /// second must not stay in line: a request older than this ends at once.
     pub half_close_grace: Duration,
     /// Added to a request's waiting window: then the answer is 504 (503 for a read), whatever the
     /// node does. A second more than the node's own bound, so that the node answers first.

@@ -109,8 +109,8 @@ async fn connection(
     let _place = permit;
     // An answer is one small write: waiting to fill a packet would only delay it.
     let _ = stream.set_nodelay(true);
-    let watch = Arc::new(Watch::new());
     let limits = Arc::clone(app.limits());
+    let watch = Arc::new(Watch::new(limits.half_close_grace));
     let io = TokioIo::new(Wire::new(stream, Arc::clone(&watch)));
     let service = service_fn(|request: hyper::Request<Incoming>| {
         watch.work_begins();

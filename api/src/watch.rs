@@ -12,6 +12,7 @@ use crate::limits::Limits;
 #[derive(Debug)]
 pub(crate) struct Watch {
     state: Mutex<State>,
+    half_close_grace: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +38,7 @@ enum Phase {
 }
 
 impl Watch {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(half_close_grace: Duration) -> Self {
         let state = State {
             phase: Phase::Head,
             since: Instant::now(),
@@ -45,6 +46,7 @@ impl Watch {
         };
         Self {
             state: Mutex::new(state),
+            half_close_grace,
         }
     }
 
@@ -58,13 +60,18 @@ impl Watch {
     }
 
     /// The caller closed its side. Whether the reader shall hear of it now: not while a request is
-    /// in work, which goes on for [`Limits::half_close_grace`].
+    /// in work that began less than [`Limits::half_close_grace`] ago, which goes on for so long. One
+    /// that has been in work for longer stands in line, and every moment for which a gone caller
+    /// stays there it could be granted what nobody will give back.
     pub(crate) fn half_closed(&self) -> bool {
         self.change(|state| {
             if state.phase != Phase::Work {
                 return true;
             }
             if !state.half_closed {
+                if state.since.elapsed() >= self.half_close_grace {
+                    return true;
+                }
                 state.half_closed = true;
                 state.since = Instant::now();
             }
