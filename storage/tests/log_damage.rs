@@ -43,6 +43,37 @@ fn every_flipped_bit_of_an_acknowledged_batch_is_refused() {
     });
 }
 
+/// Of a sector with no payload but zeros only the marker tells that it was written.
+#[test]
+fn a_flipped_bit_of_a_sector_that_holds_only_its_marker_is_refused() {
+    run(async {
+        for bytes in 400..500 {
+            let disk = SimDisk::default();
+            let mut log = open(&disk).unwrap();
+            let batch = vec![entry(1, 0, bytes), entry(1, 1, 0)];
+            append_synced(&mut log, batch).await.unwrap();
+            log.shutdown().await;
+            let disk = disk.kill();
+            let [file] = segments(&disk).try_into().unwrap();
+            let sound = disk.contents(&file);
+            let marker = 2 * SECTOR;
+            let alone = sound[marker + 1..].iter().all(|byte| *byte == 0);
+            if sound[marker] == 0 || !alone {
+                continue;
+            }
+            for bit in 0..8 {
+                let disk = disk.fork();
+                let mut bytes = sound.clone();
+                bytes[marker] ^= 1 << bit;
+                disk.set_contents(&file, bytes);
+                assert!(refused(open(&disk), &file), "bit {bit} flipped");
+            }
+            return;
+        }
+        panic!("no batch ends with a sector of zeros");
+    });
+}
+
 #[test]
 fn a_flipped_bit_past_the_end_is_refused() {
     run(async {

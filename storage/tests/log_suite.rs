@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use evermind_storage::disk::RealDisk;
+use evermind_storage::disk::sim::SimDisk;
 use evermind_storage::log::{LogOptions, LogStore};
-use evermind_storage::runner::Threads;
+use evermind_storage::runner::{Tasks, Threads};
 use evermind_storage::types::{Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
@@ -100,6 +102,26 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for OnRealDisk {
         let log = LogStore::open(&path, Arc::new(RealDisk), Arc::new(Threads), options).unwrap();
         Ok((dir, log, Machine::default()))
     }
+}
+
+struct OnSimDisk;
+
+impl StoreBuilder<TypeConfig, LogStore, Machine> for OnSimDisk {
+    async fn build(&self) -> Result<((), LogStore, Machine), StorageError<TypeConfig>> {
+        let (dir, disk) = (Path::new("/data/log"), Arc::new(SimDisk::default()));
+        // One thread, as in a simulation, and the sizes of a node but for the segments.
+        let options = LogOptions {
+            segment_bytes: 1 << 20,
+            ..LogOptions::default()
+        };
+        let log = LogStore::open(dir, disk, Arc::new(Tasks), options).unwrap();
+        Ok(((), log, Machine::default()))
+    }
+}
+
+#[tokio::test]
+async fn openraft_suite_passes_on_a_simulated_disk() {
+    Suite::test_all(OnSimDisk).await.unwrap();
 }
 
 #[tokio::test]

@@ -253,17 +253,18 @@ impl Disk for SimDisk {
         let id = world.next_file;
         world.next_file += 1;
         world.files.insert(id, Content::default());
+        world.paths.insert(id, path.to_owned());
         world.names.insert(path.to_owned(), id);
         world.change(parent(path), NameChange::Link(path.to_owned(), id));
         drop(world);
-        Ok(self.handle(path, id))
+        Ok(self.handle(id))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let (world, _) = self.call(Op::Open, path)?;
         let id = world.names.get(path).copied();
         drop(world);
-        Ok(self.handle(path, id.ok_or(io::ErrorKind::NotFound)?))
+        Ok(self.handle(id.ok_or(io::ErrorKind::NotFound)?))
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -286,6 +287,7 @@ impl Disk for SimDisk {
         let (mut world, _) = self.call(Op::Rename, from)?;
         let id = world.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         world.names.insert(to.to_owned(), id);
+        world.paths.insert(id, to.to_owned());
         let change = NameChange::Rename(from.to_owned(), to.to_owned(), id);
         world.change(parent(to), change);
         Ok(())
@@ -306,36 +308,40 @@ impl Disk for SimDisk {
 }
 
 impl SimDisk {
-    fn handle(&self, path: &Path, id: u64) -> Arc<dyn DiskFile> {
-        Arc::new(SimFile {
-            disk: self.clone(),
-            path: path.to_owned(),
-            id,
-        })
+    fn handle(&self, id: u64) -> Arc<dyn DiskFile> {
+        let disk = self.clone();
+        Arc::new(SimFile { disk, id })
     }
 }
 
 struct SimFile {
     disk: SimDisk,
-    path: PathBuf,
     id: u64,
+}
+
+impl SimFile {
+    /// Under the name that the file has now.
+    fn call(&self, op: Op) -> io::Result<(MutexGuard<'_, World>, Option<Fault>)> {
+        let path = self.disk.lock().paths.get(&self.id).cloned();
+        self.disk.call(op, &path.unwrap_or_default())
+    }
 }
 
 impl DiskFile for SimFile {
     fn len(&self) -> io::Result<u64> {
-        let (mut world, _) = self.disk.call(Op::Len, &self.path)?;
+        let (mut world, _) = self.call(Op::Len)?;
         Ok(world.file(self.id).live.len() as u64)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let (mut world, _) = self.disk.call(Op::SetLen, &self.path)?;
+        let (mut world, _) = self.call(Op::SetLen)?;
         let len = usize::try_from(len).map_err(|_| full())?;
         world.file(self.id).set_len(len);
         Ok(())
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let (mut world, fault) = self.disk.call(Op::ReadAt, &self.path)?;
+        let (mut world, fault) = self.call(Op::ReadAt)?;
         let live = &world.file(self.id).live;
         let rest = usize::try_from(offset)
             .ok()
@@ -350,7 +356,7 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        let (mut world, fault) = self.disk.call(Op::WriteAt, &self.path)?;
+        let (mut world, fault) = self.call(Op::WriteAt)?;
         let offset = usize::try_from(offset).map_err(|_| full())?;
         let part = match fault {
             Some(Fault::Short) => &buf[..buf.len().div_ceil(2)],
@@ -366,7 +372,7 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let (mut world, fault) = self.disk.call(Op::SyncData, &self.path)?;
+        let (mut world, fault) = self.call(Op::SyncData)?;
         let mut dice = Dice(world.calls);
         let lies = world.lies;
         let content = world.file(self.id);

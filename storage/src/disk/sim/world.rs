@@ -12,6 +12,8 @@ pub(super) const SECTOR_BYTES: usize = 512;
 pub(super) struct World {
     pub(super) generation: u64,
     pub(super) files: BTreeMap<u64, Content>,
+    /// The name that each file was last given.
+    pub(super) paths: BTreeMap<u64, PathBuf>,
     pub(super) next_file: u64,
     pub(super) names: BTreeMap<PathBuf, u64>,
     pub(super) dirs: BTreeSet<PathBuf>,
@@ -137,6 +139,7 @@ impl World {
         let named = self.names.values().chain(self.durable_names.values());
         let reachable: BTreeSet<u64> = named.copied().chain(pending).collect();
         self.files.retain(|id, _| reachable.contains(id));
+        self.paths.retain(|id, _| reachable.contains(id));
     }
 
     /// Changes in a directory are on disk.
