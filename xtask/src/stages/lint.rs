@@ -24,6 +24,8 @@ pub(super) fn clippy(workspace: &Workspace, _: Extent) -> Result<Found> {
     well(process::run(workspace.cargo(&args)))
 }
 
+/// The documentation with its private parts: that is what is read here, no crate being published. So
+/// a public page may point at a private one.
 pub(super) fn docs(workspace: &Workspace, _: Extent) -> Result<Found> {
     let mut command = workspace.cargo(&[
         "doc",
@@ -32,7 +34,10 @@ pub(super) fn docs(workspace: &Workspace, _: Extent) -> Result<Found> {
         "--document-private-items",
         "--locked",
     ]);
-    command.env("RUSTDOCFLAGS", "-D warnings");
+    command.env(
+        "RUSTDOCFLAGS",
+        "-D warnings -A rustdoc::private_intra_doc_links",
+    );
     well(process::run(command))
 }
 
