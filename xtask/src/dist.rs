@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::process;
 use crate::workspace::Workspace;
@@ -13,6 +13,15 @@ const PAPERS: [&str; 4] = ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICEN
 
 /// Builds the release binary and packs it; then unpacks the tarball and runs what is in it.
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
+    // Before the minutes of a build, not after.
+    for paper in PAPERS {
+        let paper = workspace.root().join(paper);
+        ensure!(
+            paper.is_file(),
+            "{} is missing, and belongs into the tarball",
+            paper.display()
+        );
+    }
     let target = host(workspace)?;
     let build = [
         "build",
@@ -91,12 +100,6 @@ fn host(workspace: &Workspace) -> Result<String> {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    if !from.is_file() {
-        bail!(
-            "{} is missing, and belongs into the tarball",
-            from.display()
-        );
-    }
     fs::copy(from, to).with_context(|| format!("copying {}", from.display()))?;
     Ok(())
 }
