@@ -43,7 +43,7 @@ async fn receive(node: &Node, bytes: &[u8]) -> Result<SnapshotFile, SnapshotErro
 
 #[tokio::test]
 async fn what_was_built_here_is_installed_there() {
-    let place = Place::real();
+    let place = Place::without_sled();
     let mut log = Log::new(11);
     let mut node = place.start(0, 0).unwrap();
     node.apply(log.take(800)).await;
@@ -52,7 +52,7 @@ async fn what_was_built_here_is_installed_there() {
     assert_eq!(snapshot.snapshot_meta().last_membership.log_id(), &at(1));
     assert!(place.the_snapshot().to_string_lossy().ends_with(".built"));
 
-    let there = Place::real();
+    let there = Place::without_sled();
     let mut other = there.start(0, 0).unwrap();
     other.apply(Log::new(11).take(5)).await;
     install(&mut other, &snapshot).await;
@@ -85,7 +85,7 @@ async fn what_was_built_here_is_installed_there() {
 
 #[tokio::test]
 async fn the_same_state_is_not_built_twice() {
-    let place = Place::real();
+    let place = Place::without_sled();
     let mut node = place.start(0, 0).unwrap();
     node.apply(Log::new(12).take(50)).await;
     let first = node.build_snapshot().await;
@@ -96,7 +96,7 @@ async fn the_same_state_is_not_built_twice() {
 
 #[tokio::test]
 async fn a_snapshot_is_in_place_only_once_the_log_has_synced_it() {
-    let place = Place::real();
+    let place = Place::without_sled();
     let mut log = Log::new(13);
     let mut node = place.start(0, 0).unwrap();
     node.apply(log.take(50)).await;
@@ -126,7 +126,7 @@ async fn a_snapshot_is_in_place_only_once_the_log_has_synced_it() {
 #[tokio::test]
 async fn a_snapshot_of_200_000_leases_is_built_while_applies_go_on() {
     const LEASES: usize = 200_000;
-    let place = Place::real();
+    let place = Place::without_sled();
     let mut log = Log::new(14);
     let mut node = place.start(0, 0).unwrap();
     node.apply(log.take(2)).await;
@@ -144,18 +144,18 @@ async fn a_snapshot_of_200_000_leases_is_built_while_applies_go_on() {
     });
     let mut batches = 0;
     while !done.load(Ordering::SeqCst) {
-        node.apply((0..10).map(|_| log.lease()).collect()).await;
+        node.apply(vec![log.lease()]).await;
         batches += 1;
         // Leaves the one thread of this test to the builder's wake-ups.
         tokio::task::yield_now().await;
     }
-    assert!(batches > 10, "applied {batches} batches meanwhile");
+    assert!(batches > 100, "applied {batches} batches meanwhile");
     let built = building.await.unwrap().unwrap();
     assert_eq!(built.meta.last_log_id, at(LEASES as u64 + 2));
     let leases = node.machine.handle().read(|table| table.live_leases());
-    assert_eq!(leases, LEASES + batches * 10);
+    assert_eq!(leases, LEASES + batches);
 
-    let there = Place::real();
+    let there = Place::without_sled();
     let mut other = there.start(0, 0).unwrap();
     install(&mut other, &built.snapshot).await;
     assert_eq!(other.state(), before);
@@ -164,7 +164,7 @@ async fn a_snapshot_of_200_000_leases_is_built_while_applies_go_on() {
 /// Not one bit of a snapshot may be wrong: neither on the way nor on the disk.
 #[tokio::test]
 async fn every_flipped_bit_is_found() {
-    let place = Place::real();
+    let place = Place::without_sled();
     let mut node = place.start(0, 0).unwrap();
     node.apply(Log::new(15).take(30)).await;
     let snapshot = node.build_snapshot().await;
@@ -172,7 +172,7 @@ async fn every_flipped_bit_is_found() {
     let path = place.the_snapshot();
     drop(node);
 
-    let there = Place::real();
+    let there = Place::without_sled();
     let other = there.start(0, 0).unwrap();
     for bit in 0..whole.len() * 8 {
         let mut flipped = whole.clone();
@@ -207,7 +207,7 @@ async fn every_flipped_bit_is_found() {
 
 #[tokio::test]
 async fn a_damaged_snapshot_is_no_loss_where_the_checkpoint_reaches_further() {
-    let place = Place::real();
+    let place = Place::without_sled();
     let mut log = Log::new(16);
     let mut node = place.start(0, 0).unwrap();
     node.apply(log.take(100)).await;
@@ -226,7 +226,7 @@ async fn a_damaged_snapshot_is_no_loss_where_the_checkpoint_reaches_further() {
 
 #[tokio::test]
 async fn leftovers_of_a_crash_go_at_the_next_start() {
-    let place = Place::real();
+    let place = Place::without_sled();
     std::fs::write(place.snapshot().join("building-1.tmp"), b"half").unwrap();
     std::fs::write(place.snapshot().join("receiving-2.tmp"), b"half").unwrap();
     let mut node = place.start(0, 0).unwrap();
@@ -242,11 +242,11 @@ async fn leftovers_of_a_crash_go_at_the_next_start() {
 
 #[tokio::test]
 async fn a_snapshot_that_is_not_what_its_meta_says_is_not_installed() {
-    let place = Place::real();
+    let place = Place::without_sled();
     let mut node = place.start(0, 0).unwrap();
     node.apply(Log::new(18).take(10)).await;
     let whole = bytes(&node.build_snapshot().await).await;
-    let there = Place::real();
+    let there = Place::without_sled();
     let mut other = there.start(0, 0).unwrap();
     let received = receive(&other, &whole).await.unwrap();
     let mut meta = received.snapshot_meta();

@@ -6,10 +6,11 @@ use evermind_storage::disk::RealDisk;
 use evermind_storage::log::{LogOptions, LogStore};
 use evermind_storage::machine::{LogExtent, Machine, MachineOptions, MemoryTables, Nobody};
 use evermind_storage::runner::Threads;
-use evermind_storage::types::TypeConfig;
+use evermind_storage::types::{LogId, TypeConfig};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 struct Both;
 
@@ -24,6 +25,8 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Both {
         let log = LogStore::open(&path, Arc::new(RealDisk), Arc::new(Threads), options).unwrap();
         let snapshot_dir = dir.path().join("snapshot");
         std::fs::create_dir(&snapshot_dir).unwrap();
+        // The suite applies entries that it never appended.
+        let (_, synced) = watch::channel(Some(LogId::new_term_index(u64::MAX, u64::MAX)));
         let (machine, _checkpointer) = Machine::open(MachineOptions {
             disk: Arc::new(RealDisk),
             runner: Arc::new(Threads),
@@ -31,7 +34,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Both {
             table_dir: dir.path().join("table"),
             snapshot_dir,
             log: LogExtent::default(),
-            synced: log.watch_synced(),
+            synced,
             observer: Arc::new(Nobody),
         })
         .unwrap();

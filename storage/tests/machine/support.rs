@@ -216,6 +216,14 @@ impl Place {
         place
     }
 
+    /// On the file system of this machine, with tables in memory: for what is not about sled.
+    pub(crate) fn without_sled() -> Self {
+        Self {
+            tables: Arc::new(MemoryTables::default()),
+            ..Self::real()
+        }
+    }
+
     /// On a disk of the caller's, with tables in memory.
     pub(crate) fn on(disk: Arc<dyn Disk>) -> Self {
         let place = Self {
@@ -322,7 +330,7 @@ impl Node {
 
 /// The state after the first entries of a log.
 pub(crate) async fn model(seed: u64, entries: usize) -> Frozen {
-    let place = Place::real();
+    let place = Place::without_sled();
     let mut node = place.start(0, 0).unwrap();
     node.apply(Log::new(seed).take(entries)).await;
     node.state()
