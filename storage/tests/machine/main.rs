@@ -4,6 +4,7 @@
 mod checkpoint;
 mod data_dir;
 mod open;
+mod power;
 mod snapshot;
 mod suite;
 mod support;

@@ -21,7 +21,7 @@ pub(crate) async fn install(node: &mut Node, snapshot: &SnapshotFile) {
         .unwrap();
 }
 
-async fn bytes(snapshot: &SnapshotFile) -> Vec<u8> {
+pub(crate) async fn bytes(snapshot: &SnapshotFile) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let piece = snapshot.read(bytes.len() as u64, 100_000).await.unwrap();
@@ -32,7 +32,7 @@ async fn bytes(snapshot: &SnapshotFile) -> Vec<u8> {
     }
 }
 
-async fn receive(node: &Node, bytes: &[u8]) -> Result<SnapshotFile, SnapshotError> {
+pub(crate) async fn receive(node: &Node, bytes: &[u8]) -> Result<SnapshotFile, SnapshotError> {
     let mut receiver = node.machine.snapshots().receive().await.unwrap();
     for piece in bytes.chunks(70_000) {
         receiver.push(Bytes::copy_from_slice(piece)).await.unwrap();

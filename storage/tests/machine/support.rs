@@ -10,6 +10,7 @@ use evermind_lock::command::{
 use evermind_lock::names::{Holder, IdentityId, Key};
 use evermind_lock::outcome::Event;
 use evermind_lock::table::Frozen;
+use evermind_storage::disk::sim::SimDisk;
 use evermind_storage::disk::{Disk, RealDisk};
 use evermind_storage::machine::{
     Applied, Checkpointer, LogExtent, Machine, MachineOptions, MemoryTables, Observer, OpenError,
@@ -41,7 +42,6 @@ pub(crate) struct Log {
     next: u64,
     now_ms: u64,
     sequence: u64,
-    keys: u64,
 }
 
 const TERM: u64 = 3;
@@ -53,15 +53,6 @@ impl Log {
             next: 1,
             now_ms: 0,
             sequence: 0,
-            keys: 40,
-        }
-    }
-
-    /// Locks on so many different keys.
-    pub(crate) fn over_keys(seed: u64, keys: u64) -> Self {
-        Self {
-            keys,
-            ..Self::new(seed)
         }
     }
 
@@ -139,7 +130,7 @@ impl Log {
     fn action(&mut self) -> Action {
         self.now_ms += self.random.below(40);
         let caller = KeyId(1);
-        let key = Key::new(&format!("key-{}", self.random.below(self.keys))).unwrap();
+        let key = Key::new(&format!("key-{}", self.random.below(40))).unwrap();
         let holder = Holder::new(&format!("holder-{}", self.random.below(4))).unwrap();
         let idempotency = None;
         match self.random.below(10) {
@@ -225,18 +216,21 @@ impl Place {
     }
 
     /// On a disk of the caller's, with tables in memory.
-    pub(crate) fn on(disk: Arc<dyn Disk>) -> Self {
-        let place = Self {
+    pub(crate) fn on(disk: SimDisk) -> Self {
+        Self {
             path: "/node".into(),
-            disk,
+            disk: Arc::new(disk),
             runner: Arc::new(Threads),
             tables: Arc::new(MemoryTables::default()),
             _dir: None,
-        };
-        place.disk.create_dir_all(&place.snapshot()).unwrap();
-        place.disk.sync_dir(Path::new("/")).unwrap();
-        place.disk.sync_dir(&place.path).unwrap();
-        place
+        }
+    }
+
+    /// Makes the directories, durably.
+    pub(crate) fn make(&self) {
+        self.disk.create_dir_all(&self.snapshot()).unwrap();
+        self.disk.sync_dir(Path::new("/")).unwrap();
+        self.disk.sync_dir(&self.path).unwrap();
     }
 
     pub(crate) fn table(&self) -> PathBuf {

@@ -150,7 +150,6 @@ impl SnapshotStore {
     /// Takes what was found: damaged ones are set aside (the last one is kept), older ones go.
     /// Blocks.
     pub(in crate::machine) fn adopt(&self, found: Found) -> io::Result<()> {
-        let tidy = !found.damaged.is_empty() || !found.older.is_empty();
         for (_, path, error) in &found.damaged {
             let aside = self.dir.join("damaged");
             tracing::warn!(
@@ -162,9 +161,9 @@ impl SnapshotStore {
         for path in &found.older {
             self.disk.remove(path)?;
         }
-        if tidy {
-            self.disk.sync_dir(&self.dir)?;
-        }
+        // Always: the process that gave the newest its name may have died before it had synced it,
+        // and from now on the log may be purged up to there.
+        self.disk.sync_dir(&self.dir)?;
         *self.lock_current() = found.newest.map(|(_, file)| file);
         Ok(())
     }
