@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use evermind_lock::table::Frozen;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::live::{Cut, FrozenState, Shared};
+use super::live::{Changed, FrozenState, Shared};
 use super::meta::StateMeta;
 use super::record::{Digest, RawRecord};
 use super::table::{Batch, TableError, TableStore};
@@ -43,6 +44,21 @@ pub enum Step {
         /// Whether it was the whole table, not only what changed.
         whole: bool,
     },
+}
+
+/// What is to be written.
+struct Cut {
+    meta: StateMeta,
+    generation: u64,
+    work: Work,
+}
+
+enum Work {
+    /// Keys, and their records or none: as bytes, because a frozen view must not live long. What
+    /// the table changes meanwhile it has to copy, shard by shard.
+    Changes(Vec<(Vec<u8>, Option<Vec<u8>>)>),
+    /// Everything. Rare: the first checkpoint of a table that came from elsewhere.
+    Whole(Frozen),
 }
 
 /// Keeps a checkpoint of the table: the records that changed since the last one, and what it now
@@ -90,33 +106,58 @@ impl Checkpointer {
             None if applied == self.written && generation == self.generation && !self.rewrite => {
                 return Ok(Step::Nothing);
             }
-            None => self.shared.cut(),
+            None => self.cut(),
         };
-        if !self.shared.is_durable(cut.state.meta.last_applied()) {
+        if !self.shared.is_durable(cut.meta.last_applied()) {
             self.waiting = Some(cut);
             return Ok(Step::Waiting);
         }
-        let whole = self.rewrite || cut.generation != self.generation;
         // Until it is done, the store is not what `digest` says.
         self.rewrite = true;
-        let records = if whole {
-            self.write_whole(&cut.state)?
-        } else {
-            self.write_changes(&cut)?
+        let (records, whole) = match cut.work {
+            Work::Changes(changes) => (self.write_changes(changes, &cut.meta)?, false),
+            Work::Whole(records) => (self.write_whole(&records, &cut.meta)?, true),
         };
         self.rewrite = false;
-        self.written = cut.state.meta.last_applied();
+        self.written = cut.meta.last_applied();
         self.generation = cut.generation;
         Ok(Step::Written { records, whole })
     }
 
-    fn write_changes(&mut self, cut: &Cut) -> Result<usize, TableError> {
+    fn cut(&self) -> Cut {
+        let Changed {
+            state,
+            keys,
+            generation,
+        } = self.shared.changed();
+        let FrozenState { meta, records } = state;
+        let work = if self.rewrite || generation != self.generation {
+            Work::Whole(records)
+        } else {
+            let encode = |key| {
+                let record = records.record(key);
+                (
+                    codec::encode(key),
+                    record.map(|record| codec::encode(&record)),
+                )
+            };
+            Work::Changes(keys.iter().map(encode).collect())
+        };
+        Cut {
+            meta,
+            generation,
+            work,
+        }
+    }
+
+    fn write_changes(
+        &mut self,
+        changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+        meta: &StateMeta,
+    ) -> Result<usize, TableError> {
         let mut batch = Batch::default();
         let mut digest = self.digest;
-        for key in &cut.changes {
-            let record = cut.state.records.record(key);
-            let key = codec::encode(key);
-            let new = record.map(|record| codec::encode(&record));
+        for (key, new) in changes {
             let old = self.store.get(&key)?;
             if old == new {
                 continue;
@@ -133,13 +174,13 @@ impl Checkpointer {
             }
         }
         let records = batch.changes.len();
-        self.end(batch, &cut.state, digest)?;
+        self.end(batch, meta, digest)?;
         Ok(records)
     }
 
     /// Not in one batch, which would have to hold the whole table: the store says that it covers
     /// nothing until the last piece. Found like this, the table is rebuilt from snapshot and log.
-    fn write_whole(&mut self, state: &FrozenState) -> Result<usize, TableError> {
+    fn write_whole(&mut self, table: &Frozen, meta: &StateMeta) -> Result<usize, TableError> {
         let mut piece = Batch::default();
         piece.delete(META_KEY.into());
         self.store.apply(std::mem::take(&mut piece))?;
@@ -147,7 +188,7 @@ impl Checkpointer {
         self.store.clear()?;
         let mut digest = Digest::default();
         let mut records = 0;
-        for (key, record) in state.records.records() {
+        for (key, record) in table.records() {
             let RawRecord { key, value } = RawRecord::new(&key, &record);
             digest.add(&key, &value);
             piece.put(key, value);
@@ -156,18 +197,18 @@ impl Checkpointer {
                 self.store.apply(std::mem::take(&mut piece))?;
             }
         }
-        self.end(piece, state, digest)?;
+        self.end(piece, meta, digest)?;
         Ok(records)
     }
 
     fn end(
         &mut self,
         mut batch: Batch,
-        state: &FrozenState,
+        state: &StateMeta,
         digest: Digest,
     ) -> Result<(), TableError> {
         let meta = CheckpointMeta {
-            state: state.meta.clone(),
+            state: state.clone(),
             digest: digest.sum(),
         };
         batch.put(META_KEY.into(), codec::encode(&meta));

@@ -43,10 +43,10 @@ pub(super) struct FrozenState {
     pub(super) records: Frozen,
 }
 
-/// What a checkpoint works from: a state, and what changed since the last one.
-pub(super) struct Cut {
+/// A state, and what changed since the last one of these.
+pub(super) struct Changed {
     pub(super) state: FrozenState,
-    pub(super) changes: Vec<RecordKey>,
+    pub(super) keys: Vec<RecordKey>,
     pub(super) generation: u64,
 }
 
@@ -103,15 +103,15 @@ impl Shared {
         (live.generation, live.last_applied)
     }
 
-    /// The state as it is now, and what changed since the last cut.
-    pub(super) fn cut(&self) -> Cut {
+    /// The state as it is now, and what changed since this was last called.
+    pub(super) fn changed(&self) -> Changed {
         let mut live = self.write();
-        Cut {
+        Changed {
             state: FrozenState {
                 meta: live.meta(),
                 records: live.table.freeze(),
             },
-            changes: live.table.take_changes(),
+            keys: live.table.take_changes(),
             generation: live.generation,
         }
     }

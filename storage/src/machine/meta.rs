@@ -35,3 +35,47 @@ impl StateMeta {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+    use crate::entry::MembershipRecord;
+
+    #[test]
+    fn the_bytes_of_version_1_never_change() {
+        let meta = StateMeta {
+            last_applied: Some(LogIdRecord { term: 3, index: 9 }),
+            membership: StoredMembershipRecord {
+                log_id: Some(LogIdRecord { term: 1, index: 2 }),
+                membership: MembershipRecord {
+                    configs: vec![[1, 2, 3].into()],
+                    nodes: [1, 2, 3, 4].into(),
+                },
+            },
+            cluster_ms: 200,
+        };
+        let bytes = [
+            codec::VERSION,
+            1,
+            3,
+            9,
+            1,
+            1,
+            2,
+            1,
+            3,
+            1,
+            2,
+            3,
+            4,
+            1,
+            2,
+            3,
+            4,
+            200,
+        ];
+        assert_eq!(codec::encode(&meta), bytes);
+        assert_eq!(codec::decode::<StateMeta>(&bytes).unwrap(), meta);
+    }
+}

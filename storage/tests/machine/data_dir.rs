@@ -124,3 +124,16 @@ fn a_start_that_was_interrupted_leaves_nothing_in_the_way() {
     std::fs::write(dir.path().join("node.new"), b"half").unwrap();
     assert_eq!(open(dir.path(), NODE_1).unwrap().boot(), 2);
 }
+
+#[test]
+fn the_bytes_of_a_node_file_never_change() {
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path(), NODE_1).unwrap();
+    let bytes = std::fs::read(dir.path().join("node")).unwrap();
+    let (magic, rest) = bytes.split_at(8);
+    assert_eq!(magic, b"EVMNODE\x01");
+    let (body, sum) = rest.split_at(rest.len() - 4);
+    // Codec version, cluster, node, disk, boot, settled.
+    assert_eq!(body, [&[1_u8][..], &[7; 16], &[1, 42, 1, 0]].concat());
+    assert_eq!(sum, 0_u32.to_le_bytes());
+}

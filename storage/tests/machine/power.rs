@@ -47,7 +47,7 @@ async fn a_snapshot_is_built_whole_or_not_at_all() {
                 break;
             }
             for after in aftermaths(&disk) {
-                let found = found(&after, 100, 50, &models).await;
+                let found = found(&after, 100, 50, &models);
                 assert!(found >= usize::from(built.is_ok()), "{fault:?} at {call}");
             }
         }
@@ -55,7 +55,7 @@ async fn a_snapshot_is_built_whole_or_not_at_all() {
 }
 
 /// Starts over what is left; returns which of the states is there.
-async fn found(disk: &SimDisk, last: u64, purged: u64, models: &[Frozen]) -> usize {
+fn found(disk: &SimDisk, last: u64, purged: u64, models: &[Frozen]) -> usize {
     let place = Place::on(disk.clone());
     let node = place.start(last, purged).unwrap();
     let state = node.state();
@@ -106,7 +106,7 @@ async fn a_snapshot_is_installed_whole_or_not_at_all() {
             let checkpoint = node.checkpointer.step().unwrap();
             assert!(matches!(checkpoint, Step::Written { .. }));
             for after in aftermaths(&disk) {
-                let found = found(&after, 10, 0, &models).await;
+                let found = found(&after, 10, 0, &models);
                 assert!(found >= usize::from(installed), "{fault:?} at {call}");
                 if installed {
                     place.disk = Arc::new(after);

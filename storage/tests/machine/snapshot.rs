@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use evermind_lock::table::LockTable;
 use evermind_storage::machine::{SnapshotError, SnapshotFile};
 use evermind_storage::types::LogId;
 use openraft::RaftSnapshotBuilder;
@@ -106,7 +107,11 @@ async fn a_snapshot_is_in_place_only_once_the_log_has_synced_it() {
     // Written, and waiting: under no other name than a temporary one.
     node.synced.send_replace(at(99));
     tokio::task::yield_now().await;
-    assert!(place.snapshots().iter().all(|name| name.ends_with(".tmp")));
+    let names = place.snapshots();
+    assert!(
+        !names.iter().any(|name| name.contains("built")),
+        "{names:?}"
+    );
     assert!(!building.is_finished());
     node.synced.send_replace(at(100));
     let built = building.await.unwrap().unwrap();
@@ -152,7 +157,7 @@ async fn a_snapshot_of_200_000_leases_is_built_while_applies_go_on() {
     assert!(batches > 100, "applied {batches} batches meanwhile");
     let built = building.await.unwrap().unwrap();
     assert_eq!(built.meta.last_log_id, at(LEASES as u64 + 2));
-    let leases = node.machine.handle().read(|table| table.live_leases());
+    let leases = node.machine.handle().read(LockTable::live_leases);
     assert_eq!(leases, LEASES + batches);
 
     let there = Place::without_sled();

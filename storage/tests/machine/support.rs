@@ -9,7 +9,7 @@ use evermind_lock::command::{
 };
 use evermind_lock::names::{Holder, IdentityId, Key};
 use evermind_lock::outcome::Event;
-use evermind_lock::table::Frozen;
+use evermind_lock::table::{Frozen, LockTable};
 use evermind_storage::disk::sim::SimDisk;
 use evermind_storage::disk::{Disk, RealDisk};
 use evermind_storage::machine::{
@@ -318,7 +318,7 @@ impl Node {
     }
 
     pub(crate) fn state(&self) -> Frozen {
-        self.machine.handle().read(|table| table.freeze())
+        self.machine.handle().read(LockTable::freeze)
     }
 }
 
