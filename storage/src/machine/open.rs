@@ -87,8 +87,8 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
-    /// Not even an empty checkpoint can be made.
-    #[error("{path} cannot be made: {source}")]
+    /// The checkpoint is open elsewhere, or not even an empty one can be made.
+    #[error("{path} cannot be opened: {source}")]
     Table {
         /// Which.
         path: PathBuf,

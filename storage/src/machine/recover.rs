@@ -37,6 +37,14 @@ pub(super) fn open_table(options: &MachineOptions) -> Result<OpenedTable, OpenEr
     opening.start().map_err(io)?;
     let opened = match read_table(&*options.tables, dir) {
         Ok(opened) => opened,
+        Err(source @ TableError::InUse) => {
+            // Not for being damaged: whoever has it open may go on with it.
+            opening.end().map_err(io)?;
+            return Err(OpenError::Table {
+                path: dir.clone(),
+                source,
+            });
+        }
         Err(error) => {
             set_aside(options, &error).map_err(io)?;
             read_table(&*options.tables, dir).map_err(|source| OpenError::Table {

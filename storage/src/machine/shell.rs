@@ -19,7 +19,7 @@ use crate::types::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// Entries that are applied under one hold of the table's lock: few enough that no reader waits a
 /// millisecond for it.
-const BATCH_ENTRIES_MAX: usize = 256;
+const BATCH_ENTRIES_MAX: usize = 64;
 
 type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>;
 

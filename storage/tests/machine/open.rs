@@ -226,3 +226,16 @@ async fn a_table_that_was_being_written_whole_is_not_used() {
     rebuilt_from_the_snapshot(&place).await;
     assert_eq!(Arc::strong_count(&place.tables), 1);
 }
+
+/// A table that is open elsewhere is whole: it is neither used nor put aside.
+#[tokio::test]
+async fn a_table_in_use_is_refused_and_left_alone() {
+    let place = Place::real();
+    lived_in(&place).await;
+    let node = place.start(600, 250).unwrap();
+    let refused = place.start(600, 250).map(drop).unwrap_err();
+    assert!(matches!(refused, OpenError::Table { .. }), "{refused}");
+    drop(node);
+    let mut node = place.start(600, 250).unwrap();
+    assert_eq!(node.applied().await, 500);
+}

@@ -12,13 +12,19 @@ pub use sled::SledTables;
 
 /// What an engine says when it cannot.
 #[derive(Debug, thiserror::Error)]
-#[error("the lease table's checkpoint: {0}")]
-pub struct TableError(Box<dyn std::error::Error + Send + Sync>);
+pub enum TableError {
+    /// Someone else has the table open: nothing is wrong with it.
+    #[error("the lease table's checkpoint is in use")]
+    InUse,
+    /// It cannot be read or written.
+    #[error("the lease table's checkpoint: {0}")]
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
 
 impl TableError {
     /// For whatever an engine says.
     pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self(error.into())
+        Self::Failed(error.into())
     }
 }
 

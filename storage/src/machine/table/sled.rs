@@ -1,13 +1,17 @@
 //! Tables in sled.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::{Batch, Scan, TableEngine, TableError, TableStore};
 
 /// What sled may keep of its pages in memory: 64 MiB. Reads of locks never come here, so this is
 /// for the checkpointer alone.
 const CACHE_BYTES: u64 = 64 << 20;
+/// How long a table that was closed in this process may take to be closed.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// Directories put aside that are kept.
 const ASIDE_MAX: usize = 2;
 
@@ -26,6 +30,7 @@ impl From<sled::Error> for TableError {
 
 impl TableEngine for SledTables {
     fn open(&self, dir: &Path) -> Result<Box<dyn TableStore>, TableError> {
+        wait_until_closed(dir)?;
         let db = sled::Config::new()
             .path(dir)
             .cache_capacity(CACHE_BYTES)
@@ -60,6 +65,28 @@ impl TableEngine for SledTables {
         std::fs::rename(dir, &to)?;
         std::fs::File::open(parent)?.sync_all()?;
         Ok(Some(to))
+    }
+}
+
+/// sled locks its file, and threads of its own may keep it open for a moment after the last handle
+/// was dropped. Its complaint about that cannot be told from damage, so the lock is tried before.
+fn wait_until_closed(dir: &Path) -> Result<(), TableError> {
+    let file = match File::options().read(true).write(true).open(dir.join("db")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(TableError::new(error)),
+    };
+    let deadline = Instant::now() + CLOSE_WITHIN;
+    loop {
+        match file.try_lock() {
+            // Given back as the file is closed, for sled to take.
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(TryLockError::WouldBlock) => return Err(TableError::InUse),
+            Err(TryLockError::Error(error)) => return Err(TableError::new(error)),
+        }
     }
 }
 
