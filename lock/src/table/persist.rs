@@ -117,8 +117,9 @@ impl LockTable {
     /// The names of the records that were made, changed or dropped since this was last called, each
     /// once, in order. A new table's and a restored table's first answer has only what changed
     /// since it was made.
-    pub fn take_changes(&mut self) -> Vec<RecordKey> {
-        std::mem::take(&mut self.touched).into_iter().collect()
+    /// Costs nothing, however many there are: whoever applies is waiting for it.
+    pub fn take_changes(&mut self) -> BTreeSet<RecordKey> {
+        std::mem::take(&mut self.touched)
     }
 
     /// How many records changed since [`LockTable::take_changes`].

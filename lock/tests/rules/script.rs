@@ -259,7 +259,7 @@ impl Script {
                 let hash = KeyHash([u8::try_from(line.number(1)?).unwrap(); 32]);
                 format!("{:?}", self.table.api_key(&hash))
             }
-            "changes" => format!("{:?}", self.table.take_changes()),
+            "changes" => format!("{:?}", Vec::from_iter(self.table.take_changes())),
             "restore" => {
                 let frozen = self.table.freeze();
                 let table = LockTable::restore(frozen.records()).map_err(|e| e.to_string())?;
