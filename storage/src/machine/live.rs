@@ -1,5 +1,6 @@
 //! The table that reads are served from.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use evermind_lock::record::RecordKey;
@@ -46,7 +47,7 @@ pub(super) struct FrozenState {
 /// A state, and what changed since the last one of these.
 pub(super) struct Changed {
     pub(super) state: FrozenState,
-    pub(super) keys: Vec<RecordKey>,
+    pub(super) keys: BTreeSet<RecordKey>,
     pub(super) generation: u64,
 }
 
