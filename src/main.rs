@@ -11,6 +11,7 @@ mod connection;
 mod dev;
 mod duration;
 mod exit;
+mod healthcheck;
 mod lock;
 mod output;
 mod quote;
@@ -39,6 +40,7 @@ enum Command {
     Lock(lock::Args),
     Cluster(cluster::Args),
     Bench(bench::Args),
+    Healthcheck(healthcheck::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Lock(args) => lock::run(&args),
         Command::Cluster(args) => cluster::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Healthcheck(args) => healthcheck::run(&args),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }
