@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use evermind_api::{App, Limits};
 use evermind_raft::node::{Node, NodeConfig};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::exit::Failure;
 
@@ -138,8 +138,30 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Connections that wait to be accepted. The library's 128 is full when a few hundred callers come
+/// back at once after a failover, and a full one costs each of them a second.
+const BACKLOG: u32 = 4096;
+
+async fn listen(address: &str) -> std::io::Result<TcpListener> {
+    let mut failed = std::io::ErrorKind::AddrNotAvailable.into();
+    for address in tokio::net::lookup_host(address).await? {
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
+        // A port is free at once after a restart.
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
 async fn bind(flag: &str, address: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| {
+    listen(address).await.map_err(|error| {
         let failure = Failure::new(format!("cannot listen on {address} ({flag}): {error}"));
         match error.kind() {
             std::io::ErrorKind::AddrInUse => failure.hint(format!(

@@ -8,6 +8,11 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::locks::PendingAcquire;
 
+/// On a response: it grants what its caller stood in line for. If the caller closed its side
+/// meanwhile, it is taken for gone, and the next in line gets the lock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AfterWait;
+
 /// A body that says [`PendingAcquire::handed_over`] when it is taken to be written to the
 /// caller's socket. Dropped before that, it drops the acquire, which gives a raced grant back.
 pub(crate) struct HandedOver<P> {

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::app::{Edge, id_in};
 use crate::fields::Fields;
-use crate::handed_over::HandedOver;
+use crate::handed_over::{AfterWait, HandedOver};
 use crate::locks::{Locks, PendingAcquire};
 use crate::problem::{Asked, Code, Operation, Problem};
 use crate::replies::{
@@ -89,7 +89,11 @@ async fn try_acquire<L: Locks>(
                 waited: granted.waited_ms,
             };
             let body = Body::new(HandedOver::new(json_bytes(&reply), pending));
-            Ok(decided(log_index, ok(body)))
+            let mut response = decided(log_index, ok(body));
+            if granted.waited_ms > 0 {
+                response.extensions_mut().insert(AfterWait);
+            }
+            Ok(response)
         }
         other => {
             let problem = unmet(log_index, other);

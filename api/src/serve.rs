@@ -1,7 +1,7 @@
 //! Behind a listener: connections, their limits, and their end.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::app::App;
+use crate::handed_over::AfterWait;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits};
 use crate::watch::Watch;
 use crate::wire::Wire;
@@ -117,8 +118,12 @@ async fn connection(
         let (app, watch) = (&app, &watch);
         async move {
             let response = app.call(request.map(Body::new)).await;
+            if watch.caller_left() && response.extensions().get::<AfterWait>().is_some() {
+                // Dropped unanswered, the grant is given back.
+                return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+            }
             watch.work_ends();
-            Ok::<_, Infallible>(response)
+            Ok(response)
         }
     });
     // Not `pipeline_flush`: it leaves an answer unwritten while unread bytes stand behind its

@@ -79,6 +79,11 @@ impl Watch {
         })
     }
 
+    /// Whether the caller closed its side while its request was in work.
+    pub(crate) fn caller_left(&self) -> bool {
+        self.change(|state| state.half_closed)
+    }
+
     /// A request's head is complete.
     pub(crate) fn work_begins(&self) {
         self.change(|state| state.enter(Phase::Work));

@@ -154,14 +154,7 @@ impl Node {
             },
         };
         background.spawn(steward.run());
-        let failed = {
-            let core = Arc::clone(&core);
-            // The table is a checkpoint of what the log has: without it a start takes longer, no
-            // more. But a disk that fails one write will fail others.
-            move |error| core.stop(format!("the lease table cannot be written: {error}"))
-        };
-        let checkpoints = Checkpoints::start(checkpointer, &*seams.runner, failed);
-        let checkpoints = Arc::new(Mutex::new(Some(checkpoints)));
+        let checkpoints = start_checkpoints(&core, checkpointer, &seams);
         background.spawn(upkeep::tick_checkpoints(Arc::clone(&checkpoints)));
 
         let keys = Keys::new(Arc::clone(&core), reads.clone());
@@ -183,6 +176,22 @@ impl Node {
             }),
         })
     }
+}
+
+/// Taken out when the node stops.
+type SharedCheckpoints = Arc<Mutex<Option<Checkpoints>>>;
+
+fn start_checkpoints(
+    core: &Arc<Core>,
+    checkpointer: Checkpointer,
+    seams: &Seams,
+) -> SharedCheckpoints {
+    let core = Arc::clone(core);
+    // The table is a checkpoint of what the log has: without it a start takes longer, no more. But a
+    // disk that fails one write will fail others.
+    let failed = move |error| core.stop(format!("the lease table cannot be written: {error}"));
+    let checkpoints = Checkpoints::start(checkpointer, &*seams.runner, failed);
+    Arc::new(Mutex::new(Some(checkpoints)))
 }
 
 fn check(config: &NodeConfig) -> Result<(), StartError> {
@@ -382,7 +391,7 @@ impl Background {
 /// What is closed when a node stops, in order.
 pub(super) struct Closing {
     background: Background,
-    checkpoints: Arc<Mutex<Option<Checkpoints>>>,
+    checkpoints: SharedCheckpoints,
     log: LogStore,
     server: Mutex<Option<PeerServer>>,
     /// The lock on the directory goes last.

@@ -82,7 +82,7 @@ const COMPACT_EVERY: Duration = Duration::from_secs(1);
 const LOG_BYTES_KEPT: u64 = 64 << 20;
 
 /// A snapshot that was asked for and is not there after this long is asked for again.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
+const ASK_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 /// Has a snapshot made when the log has grown enough; openraft then purges the log behind it.
 pub(crate) async fn compact(raft: Raft, log: LogStore, snapshots: Snapshots) {
