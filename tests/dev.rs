@@ -148,9 +148,10 @@ fn a_killed_node_comes_back_by_the_command_that_was_printed() {
     kill_nine(dev.pids()[1]);
     // Reported and not restarted; the other two go on.
     assert_eq!(dev.client(0).get("/v1/locks/k").token(), token);
-    assert!(
-        TcpListener::bind(dev.client(1).address).is_ok(),
-        "nobody took the port again"
+    until(
+        "the dead node's port is free",
+        Duration::from_secs(5),
+        || TcpListener::bind(dev.client(1).address).ok().map(drop),
     );
 
     let words: Vec<String> =

@@ -150,8 +150,12 @@ fn kill_the_leader(cluster: &TestCluster, returned: &AtomicU64) {
         killed.elapsed() < Duration::from_secs(3),
         "a place is kept for 3 s"
     );
-    cluster.leader();
+    let leader = cluster.leader();
     for id in cluster.running() {
         cluster.client(id).settle();
     }
+    // One holds the lock; everyone behind it is there to be granted.
+    until("all stand in line again", Duration::from_secs(5), || {
+        (cluster.client(leader).waiting(KEY) == Some(WAITERS - MIDWAY)).then_some(())
+    });
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::command::OpId;
-use crate::names::Holder;
+use crate::names::{Holder, Resource};
 
 /// What came of a command, and of which entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +140,8 @@ pub enum Event {
     WaitEnded {
         /// The acquire.
         operation: OpId,
+        /// What it waited for.
+        resource: Resource,
         /// Granted or refused.
         outcome: Outcome,
     },

@@ -25,7 +25,9 @@ pub(crate) struct Waiter {
     pub(crate) place: u64,
     /// Cluster time of first joining. What polling would have cost counts from here.
     pub(crate) joined_ms: u64,
+    /// From first joining to the end of the newest request's window.
     pub(crate) window_ms: u64,
+    /// Of the newest request.
     pub(crate) retry_attempts: u32,
     /// Of the newest request.
     pub(crate) lease_ms: u64,
@@ -119,6 +121,11 @@ impl Queue {
         self.0.as_ref().map_or(0, |line| line.waiters.len())
     }
 
+    /// How many can be granted: the detached are not counted.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.as_ref().map_or(0, |line| line.attached.len())
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Waiter> {
         let line = self.0.iter();
         line.flat_map(|line| line.waiters.values().map(AsRef::as_ref))
@@ -129,6 +136,10 @@ impl Queue {
         line.waiters
             .get(line.places.get(holder)?)
             .map(AsRef::as_ref)
+    }
+
+    pub(crate) fn at(&self, place: u64) -> Option<&Waiter> {
+        self.0.as_ref()?.waiters.get(&place).map(AsRef::as_ref)
     }
 
     /// The place of the first that can be granted: the detached are passed over.

@@ -14,7 +14,7 @@ pub struct LockView {
     pub fencing_token: u64,
     /// Until its lease ends, in cluster ms from the newest applied entry.
     pub expires_in_ms: u64,
-    /// How many stand in line, detached ones included.
+    /// How many stand in line. Who is gone, and whose place is only kept, does not count.
     pub waiting: u64,
     /// Whether the holder asked for fifo.
     pub fifo: bool,

@@ -3,7 +3,6 @@
 use super::named::Recall;
 use super::{Entry, LockTable, refused};
 use crate::command::{Acquire, OpId};
-use crate::grant::Newest;
 use crate::idempotency::{Answer, Endpoint};
 use crate::limits::{
     LEASE_MS_MAX, LOCKS_MAX, LOCKS_PER_IDENTITY_MAX, RETRY_ATTEMPTS_MAX, WAITERS_PER_IDENTITY_MAX,
@@ -19,8 +18,27 @@ pub(super) struct Asked {
     pub(super) resource: Resource,
     pub(super) holder: Holder,
     pub(super) idempotency: Option<IdempotencyKey>,
-    /// What the lease is to be; a replay leaves it as it is.
-    pub(super) lease_ms: Option<u64>,
+    /// What the wait is to be from now on; a replay leaves it as it is.
+    pub(super) terms: Option<Terms>,
+}
+
+/// What an acquire asks for beside the lock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) lease_ms: u64,
+    pub(super) window_ms: u64,
+    pub(super) retry_attempts: u32,
+}
+
+impl Terms {
+    /// Within the bounds, whatever the command says.
+    fn of(acquire: &Acquire) -> Self {
+        Self {
+            lease_ms: acquire.lease_ms.clamp(1, LEASE_MS_MAX),
+            window_ms: acquire.window_ms.min(WINDOW_MS_MAX),
+            retry_attempts: acquire.retry_attempts.min(RETRY_ATTEMPTS_MAX),
+        }
+    }
 }
 
 impl LockTable {
@@ -48,11 +66,11 @@ impl LockTable {
                     resource,
                     holder,
                     idempotency,
-                    lease_ms: None,
+                    terms: None,
                 };
                 return self.attach(entry, asked);
             }
-            Recall::Answered(answer) => return self.replay_acquire(operation, idempotency, answer),
+            Recall::Answered(answer) => return self.replay_acquire(answer),
         };
         let resource = Resource {
             identity,
@@ -63,7 +81,7 @@ impl LockTable {
             resource: resource.clone(),
             holder: acquire.holder.clone(),
             idempotency,
-            lease_ms: Some(acquire.lease_ms.clamp(1, LEASE_MS_MAX)),
+            terms: Some(Terms::of(&acquire)),
         };
         let outcome = self.acquire_anew(entry, asked, &acquire);
         if let Some(named) = named {
@@ -82,7 +100,7 @@ impl LockTable {
                 waited_ms: 0,
                 attempts: 1,
             };
-            self.renew_newest(&asked);
+            self.untie(&asked.resource, &asked.holder);
             return Outcome::Granted(granted);
         }
         if lock.is_some_and(|lock| lock.queue.of(&asked.holder).is_some()) {
@@ -91,14 +109,18 @@ impl LockTable {
         let (held, waiting) = lock.map_or((false, 0), |lock| {
             (!lock.grants.is_empty(), lock.queue.len())
         });
-        let retry_attempts = acquire.retry_attempts.min(RETRY_ATTEMPTS_MAX);
+        let Terms {
+            lease_ms,
+            window_ms,
+            retry_attempts,
+        } = Terms::of(acquire);
         let waiter = Waiter {
             holder: asked.holder,
             place: self.state.meta.next_place,
             joined_ms: self.now_ms(),
-            window_ms: acquire.window_ms.min(WINDOW_MS_MAX),
+            window_ms,
             retry_attempts,
-            lease_ms: asked.lease_ms.unwrap_or(1),
+            lease_ms,
             fifo: acquire.fifo,
             attached: vec![Attached {
                 operation: asked.operation,
@@ -144,14 +166,8 @@ impl LockTable {
         }
     }
 
-    /// A repetition changes nothing and reports the present. Only the tie to the grant moves: an
-    /// earlier attachment's hang-up may no longer give back what this one is told it has.
-    fn replay_acquire(
-        &mut self,
-        operation: OpId,
-        idempotency: Option<IdempotencyKey>,
-        answer: Answer,
-    ) -> Outcome {
+    /// A repetition changes nothing and reports the present.
+    fn replay_acquire(&mut self, answer: Answer) -> Outcome {
         let (resource, holder, fencing_token, attempts) = match answer {
             Answer::Granted {
                 resource,
@@ -165,16 +181,9 @@ impl LockTable {
         let Some(expires_in_ms) = self.left_ms(&resource, fencing_token) else {
             return refused(Refusal::GrantEnded);
         };
-        let asked = Asked {
-            operation,
-            resource,
-            holder,
-            idempotency,
-            lease_ms: None,
-        };
-        self.renew_newest(&asked);
+        self.untie(&resource, &holder);
         Outcome::Granted(Granted {
-            holder: asked.holder,
+            holder,
             fencing_token,
             expires_in_ms,
             waited_ms: 0,
@@ -182,12 +191,12 @@ impl LockTable {
         })
     }
 
-    /// Ties the grant to the acquire that is told of it now.
-    fn renew_newest(&mut self, asked: &Asked) {
-        let newest = Newest::new(asked.operation, asked.idempotency.clone());
-        self.change_lock(&asked.resource, |lock| {
-            if let Some(grant) = lock.grants.of_mut(&asked.holder) {
-                grant.newest = newest;
+    /// More than one request is told of this grant, and any of them may be the one that goes on
+    /// with it: from now on no hang-up gives it back.
+    fn untie(&mut self, resource: &Resource, holder: &Holder) {
+        self.change_lock(resource, |lock| {
+            if let Some(grant) = lock.grants.of_mut(holder) {
+                grant.newest = None;
             }
         });
     }

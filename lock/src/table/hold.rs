@@ -173,7 +173,11 @@ impl LockTable {
     ) -> Option<Granted> {
         let now_ms = self.now_ms();
         let fencing_token = self.next_token();
-        let newest = waiter.attached.last();
+        // One request, and its hang-up gives the lock back. Of several, any may go on with it.
+        let newest = waiter
+            .attached
+            .last()
+            .filter(|_| waiter.callers().count() == 1);
         let grant = Grant {
             holder: waiter.holder.clone(),
             fencing_token,
@@ -201,6 +205,7 @@ impl LockTable {
             } else {
                 entry.events.push(Event::WaitEnded {
                     operation: attached.operation,
+                    resource: resource.clone(),
                     outcome: Outcome::Granted(granted),
                 });
             }
@@ -243,7 +248,7 @@ impl LockTable {
             Some(Current {
                 fencing_token: grant.fencing_token,
                 expires_in_ms: grant.expires_at_ms.saturating_sub(self.now_ms()),
-                waiting: lock.queue.len() as u64,
+                waiting: lock.queue.waiting() as u64,
             })
         });
         refused(Refusal::LockHeld {

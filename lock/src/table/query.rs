@@ -6,6 +6,7 @@ use std::ops::Bound;
 
 use super::LockTable;
 use crate::command::{KeyHash, KeyId, Member, NodeId, OpId};
+use crate::grant::Grant;
 use crate::names::{Holder, IdentityId, Key, Resource};
 use crate::outcome::{Decision, Granted};
 use crate::record::Lock;
@@ -83,7 +84,7 @@ impl LockTable {
             key: key.clone(),
             fencing_token: grant.fencing_token,
             expires_in_ms: grant.expires_at_ms - self.now_ms(),
-            waiting: lock.queue.len() as u64,
+            waiting: lock.queue.waiting() as u64,
             fifo: grant.fifo,
         })
     }
@@ -190,14 +191,18 @@ impl LockTable {
         if self.index.attached.contains_key(&operation) {
             return AttachmentState::Waiting;
         }
-        let waiter = self.waiter(resource, holder);
-        if waiter.is_some_and(|waiter| waiter.detached.iter().any(|a| a.operation == operation)) {
+        if self.detached_from(resource, operation).is_some() {
             return AttachmentState::Detached;
         }
         let lock = self.state.locks.get(resource);
-        match lock.and_then(|lock| lock.grants.of(holder)) {
+        let grant = lock.and_then(|lock| lock.grants.current());
+        let its_own = |grant: &&Grant| {
+            let newest = grant.newest.as_ref();
+            grant.holder == *holder || newest.is_some_and(|n| n.operation() == operation)
+        };
+        match grant.filter(its_own) {
             Some(grant) => AttachmentState::Holds(Granted {
-                holder: holder.clone(),
+                holder: grant.holder.clone(),
                 fencing_token: grant.fencing_token,
                 expires_in_ms: grant.expires_at_ms - self.now_ms(),
                 waited_ms: 0,

@@ -1,6 +1,6 @@
 //! Standing in line: joining, attaching, detaching, leaving.
 
-use super::acquire::Asked;
+use super::acquire::{Asked, Terms};
 use super::{Entry, LockTable, refused};
 use crate::command::{Attachment, NodeId, OpId};
 use crate::idempotency::{Answer, Endpoint, IdempotencyId};
@@ -67,6 +67,13 @@ impl LockTable {
             return refused(Refusal::LimitReached(limit));
         }
         let (place, named_anew) = (waiter.place, named_anew.cloned());
+        if let Some(terms) = asked.terms {
+            if terms.window_ms == 0 && !self.is_free(&asked.resource) {
+                let attempts = 1 + terms.retry_attempts;
+                return self.held(&asked.resource, HeldReason::NoWait, attempts);
+            }
+            self.renew(&asked.resource, place, terms);
+        }
         let attached = Attached {
             operation: asked.operation,
             since_ms: self.now_ms(),
@@ -74,7 +81,6 @@ impl LockTable {
         };
         self.attach_at(&asked.resource, place, attached, |waiter| {
             waiter.records.extend(named_anew);
-            waiter.lease_ms = asked.lease_ms.unwrap_or(waiter.lease_ms);
         });
         if self.is_free(&asked.resource)
             && let Some(granted) = self.hand_over(entry, &asked.resource, Some(asked.operation))
@@ -82,6 +88,25 @@ impl LockTable {
             return Outcome::Granted(granted);
         }
         Outcome::Queued
+    }
+
+    /// From now on the wait is what its newest request asks for: it is the one that knows how long
+    /// its caller goes on waiting.
+    fn renew(&mut self, resource: &Resource, place: u64, terms: Terms) {
+        let now_ms = self.now_ms();
+        let (mut before_ms, mut after_ms) = (0, 0);
+        self.change_lock(resource, |lock| {
+            lock.queue.change(place, |waiter| {
+                before_ms = waiter.ends_ms();
+                waiter.window_ms = (now_ms - waiter.joined_ms) + terms.window_ms;
+                waiter.retry_attempts = terms.retry_attempts;
+                waiter.lease_ms = terms.lease_ms;
+                after_ms = waiter.ends_ms();
+            });
+        });
+        let waits = &mut self.index.deadlines.waits;
+        waits.remove(&(before_ms, place));
+        waits.insert((after_ms, place), resource.clone());
     }
 
     fn attach_at(
@@ -190,10 +215,7 @@ impl LockTable {
             self.detach(operation, false);
             return Outcome::Done;
         }
-        if let Some(waiter) = self.waiter(&attachment.resource, &attachment.holder)
-            && waiter.detached.iter().any(|a| a.operation == operation)
-        {
-            let place = waiter.place;
+        if let Some(place) = self.detached_from(&attachment.resource, operation) {
             self.change_lock(&attachment.resource, |lock| {
                 lock.queue.change(place, |waiter| {
                     waiter.detached.retain(|a| a.operation != operation);
@@ -202,7 +224,9 @@ impl LockTable {
             return Outcome::Done;
         }
         let lock = self.state.locks.get(&attachment.resource);
-        let grant = lock.and_then(|lock| lock.grants.of(&attachment.holder));
+        // By the operation, not by the holder's name: a repeated request whose uuid was left out
+        // stands in line under the name that its first was given.
+        let grant = lock.and_then(|lock| lock.grants.current());
         let newest = grant.and_then(|grant| grant.newest.as_ref().map(|newest| (grant, newest)));
         let Some((grant, newest)) = newest.filter(|(_, n)| n.operation() == operation) else {
             return Outcome::Done;
@@ -239,17 +263,18 @@ impl LockTable {
     pub(super) fn reattach(&mut self, entry: &mut Entry<'_>, attachment: &Attachment) -> Outcome {
         let resource = &attachment.resource;
         let free = self.is_free(resource);
-        let Some(waiter) = self.waiter(resource, &attachment.holder) else {
+        let operation = attachment.operation;
+        let Some(place) = self.detached_from(resource, operation) else {
             return Outcome::Done;
         };
-        let detached = waiter
-            .detached
-            .iter()
-            .find(|a| a.operation == attachment.operation);
-        let Some(attached) = detached.cloned() else {
+        let lock = self.state.locks.get(resource);
+        let Some(waiter) = lock.and_then(|lock| lock.queue.at(place)) else {
             return Outcome::Done;
         };
-        let place = waiter.place;
+        let mut detached = waiter.detached.iter();
+        let Some(attached) = detached.find(|a| a.operation == operation).cloned() else {
+            return Outcome::Done;
+        };
         if waiter.attached.len() >= ATTACHMENTS_PER_WAITER_MAX
             || (free && self.lease_limit(resource).is_some())
         {
@@ -281,6 +306,7 @@ impl LockTable {
         for attached in waiter.callers() {
             entry.events.push(Event::WaitEnded {
                 operation: attached.operation,
+                resource: resource.clone(),
                 outcome: outcome.clone(),
             });
         }
@@ -300,6 +326,7 @@ impl LockTable {
         for detached in &waiter.detached {
             entry.events.push(Event::WaitEnded {
                 operation: detached.operation,
+                resource: resource.clone(),
                 outcome: outcome.clone(),
             });
         }
@@ -311,6 +338,16 @@ impl LockTable {
             };
             self.forget(&id);
         }
+    }
+
+    /// The place of the waiter that an acquire was detached from, if it may still come back. Reads
+    /// the whole line, which is for nodes that were taken for dead alone.
+    pub(super) fn detached_from(&self, resource: &Resource, operation: OpId) -> Option<u64> {
+        let queue = &self.state.locks.get(resource)?.queue;
+        let waiter = queue
+            .iter()
+            .find(|waiter| waiter.detached.iter().any(|a| a.operation == operation));
+        waiter.map(|waiter| waiter.place)
     }
 
     pub(super) fn waiter(&self, resource: &Resource, holder: &Holder) -> Option<&Waiter> {

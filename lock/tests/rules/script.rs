@@ -180,6 +180,7 @@ impl Script {
                             sequence,
                         },
                     outcome,
+                    ..
                 } => writeln!(out, "   {node}/{boot}/{sequence}: {}", said(&outcome)),
                 Event::Detached {
                     operation:

@@ -34,7 +34,7 @@ impl Operation {
         let now = Instant::now();
         let ends = now + window + UNKNOWN_AFTER;
         let (caller, answered) = oneshot::channel();
-        let id = core.submit(action, ends, Some(caller), attached)?;
+        let id = core.submit(action, Some(ends), Some(caller), attached)?;
         Ok(Self {
             core: Arc::clone(core),
             id,
@@ -50,21 +50,24 @@ impl Operation {
             return answer.map_err(|_| NodeError::Unknown)?;
         }
         if self.core.pending().never_proposed(self.id.sequence) {
-            self.give_up();
-            return Err(no_leader());
+            return self.give_up().unwrap_or(Err(no_leader()));
         }
         if let Ok(answer) = timeout_at(self.ends, &mut self.answered).await {
             return answer.map_err(|_| NodeError::Unknown)?;
         }
-        self.give_up();
-        Err(NodeError::Unknown)
+        self.give_up().unwrap_or(Err(NodeError::Unknown))
     }
 
-    fn give_up(&self) {
+    /// Its caller waits no longer. What was decided just before that, if anything was: it is not
+    /// lost in the channel.
+    fn give_up(&mut self) -> Option<Result<Decision, NodeError>> {
         let attachment = self.core.pending().give_up(self.id.sequence);
         if let Some(attachment) = attachment {
             self.core.submit_own(Action::Abandon(attachment));
         }
+        // No decision can be sent from here on: it is the sender's to give back.
+        self.answered.close();
+        self.answered.try_recv().ok()
     }
 }
 
@@ -150,12 +153,30 @@ impl Drop for Acquisition {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Refused(_) | Stage::Over => {}
-            Stage::Open(operation) => operation.give_up(),
-            Stage::Granted(core, operation) => core.submit_own(Action::Abandon(Attachment {
-                operation,
-                resource: self.resource.clone(),
-                holder: self.holder.clone(),
-            })),
+            Stage::Open(mut operation) => {
+                let granted = matches!(
+                    operation.give_up(),
+                    Some(Ok(Decision {
+                        outcome: Outcome::Granted(_),
+                        ..
+                    }))
+                );
+                if granted {
+                    self.abandon(&operation.core, operation.id);
+                }
+            }
+            Stage::Granted(core, operation) => self.abandon(&core, operation),
         }
+    }
+}
+
+impl Acquisition {
+    /// Gives a grant back that nobody was told of.
+    fn abandon(&self, core: &Core, operation: OpId) {
+        core.submit_own(Action::Abandon(Attachment {
+            operation,
+            resource: self.resource.clone(),
+            holder: self.holder.clone(),
+        }));
     }
 }

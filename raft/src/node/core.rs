@@ -110,14 +110,15 @@ impl Core {
     pub(crate) fn submit(
         &self,
         action: Action,
-        expires: Instant,
+        expires: Option<Instant>,
         caller: Option<oneshot::Sender<Answer>>,
         attached: impl FnOnce(OpId) -> Option<Attachment>,
     ) -> Result<OpId, NodeError> {
+        let mut pending = self.pending();
+        // Under the lock that stopping takes too: nothing is opened behind it.
         if self.stopping.load(Ordering::Acquire) {
             return Err(NodeError::Stopping);
         }
-        let mut pending = self.pending();
         let id = pending
             .open(action, expires, caller)
             .ok_or(NodeError::Busy)?;
@@ -132,8 +133,7 @@ impl Core {
 
     /// Has a command of the node's own carried out, some time, at most once.
     pub(crate) fn submit_own(&self, action: Action) {
-        let expires = Instant::now() + super::OWN_COMMAND_KEPT;
-        if let Err(error) = self.submit(action, expires, None, |_| None) {
+        if let Err(error) = self.submit(action, None, None, |_| None) {
             tracing::warn!(%error, "a hang-up could not be passed on; its wait ends with its window, its grant with its lease");
         }
     }
@@ -178,7 +178,7 @@ impl Core {
     }
 
     pub(crate) fn next_deadline_ms(&self) -> u64 {
-        self.next_deadline_ms.load(Ordering::Acquire)
+        self.next_deadline_ms.load(Ordering::SeqCst)
     }
 
     /// Stops the node, with why; the first reason stands.
@@ -203,10 +203,11 @@ impl Core {
         // Time first: whoever sees the index must not read an older time.
         self.applied_ms.store(progress.now_ms, Ordering::Release);
         let deadline = progress.next_deadline_ms.unwrap_or(NEVER);
-        self.next_deadline_ms.store(deadline, Ordering::Release);
+        // Sequentially consistent, as the steward's side is: one of the two sees the other's store.
+        self.next_deadline_ms.store(deadline, Ordering::SeqCst);
         let applied = progress.last_applied.map_or(0, |log_id| log_id.index);
         self.applied.send_replace(applied);
-        if deadline < self.steward_until_ms.load(Ordering::Acquire) {
+        if deadline < self.steward_until_ms.load(Ordering::SeqCst) {
             self.steward.notify_one();
         }
     }
@@ -261,12 +262,16 @@ impl Observer for Core {
         }
         for (log_index, event) in events {
             match event {
-                Event::WaitEnded { operation, outcome } => {
+                Event::WaitEnded {
+                    operation,
+                    resource,
+                    outcome,
+                } => {
                     let decision = Decision {
                         log_index: *log_index,
                         outcome: outcome.clone(),
                     };
-                    pending.wait_ended(*operation, decision, &mut after);
+                    pending.wait_ended(*operation, resource, decision, &mut after);
                 }
                 Event::Detached { operation } => pending.detached(*operation, &mut after),
             }
@@ -281,7 +286,14 @@ impl Observer for Core {
 
     fn replaced(&self, progress: Progress) {
         self.progressed(&progress);
-        self.pending().doubt_all();
+        let forsaken = {
+            let mut pending = self.pending();
+            pending.doubt_all();
+            pending.take_forsaken()
+        };
         self.settle_doubtful();
+        for attachment in forsaken {
+            self.submit_own(Action::Abandon(attachment));
+        }
     }
 }

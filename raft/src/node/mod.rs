@@ -28,6 +28,8 @@ use evermind_storage::types::TypeConfig;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
+use tokio::time::timeout;
+
 pub use self::acquisition::Acquisition;
 pub use self::clock::{Clocks, SystemClocks};
 pub use self::config::{NodeConfig, Seams, StartError, Timing};
@@ -50,11 +52,11 @@ const LEADER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long after its waiting window a request ends, whatever happened: its outcome is unknown.
 const UNKNOWN_AFTER: Duration = Duration::from_secs(10);
 
-/// How long a command of the node's own is sent until it is known to be applied.
-const OWN_COMMAND_KEPT: Duration = Duration::from_mins(2);
-
 /// How long a hand-over of leadership may take.
 const HAND_OVER_MAX: Duration = Duration::from_secs(3);
+
+/// How long a stopping node waits until its callers in line are passed over.
+const LEAVE_LINES_MAX: Duration = Duration::from_secs(1);
 
 /// When to try again while there is no leader: about one election.
 fn no_leader() -> NodeError {
@@ -305,14 +307,32 @@ impl Node {
         }
     }
 
-    /// Stops. What was acknowledged is on disk already; what is open ends as unknown.
+    /// Stops. What was acknowledged is on disk already; what is open ends as unknown. Callers that
+    /// still stood in line are passed over from here on (at most 1 s is spent on saying so), and
+    /// keep their places for those who come back elsewhere.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
-        inner.core.stopping.store(true, Ordering::Release);
-        inner.core.pending().fail_all();
+        self.leave_lines().await;
+        {
+            let mut pending = inner.core.pending();
+            inner.core.stopping.store(true, Ordering::Release);
+            pending.fail_all();
+        }
         if let Err(error) = inner.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not stop in order");
         }
         inner.closing.close().await;
+    }
+
+    async fn leave_lines(&self) {
+        let core = &self.inner.core;
+        let action = Action::DetachNode {
+            node: core.me,
+            boot: core.boot,
+        };
+        // Behind everything that this node has sent: the hang-ups of the callers just closed too.
+        if let Ok(mut left) = Operation::start(core, action, Duration::ZERO, |_| None) {
+            let _ = timeout(LEAVE_LINES_MAX, left.decision()).await;
+        }
     }
 }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use evermind_lock::command::{Action, Attachment, Command, NodeId, OpId, Operation};
 use evermind_lock::limits::OPEN_OPERATIONS_MAX;
+use evermind_lock::names::Resource;
 use evermind_lock::outcome::{Decision, Outcome};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
@@ -41,8 +42,9 @@ struct Open {
     sendings: u32,
     /// Some sending may have been appended, for all we know.
     uncertain: bool,
-    /// After this it is sent no more and counts as answered.
-    expires: Instant,
+    /// After this it is sent no more and counts as answered. Never, for what the node itself wants
+    /// done: a hang-up that is forgotten leaves a lock with nobody.
+    expires: Option<Instant>,
     caller: Option<oneshot::Sender<Answer>>,
     attachment: Option<Attachment>,
 }
@@ -92,11 +94,11 @@ impl Pending {
         }
     }
 
-    /// Opens an operation that is sent until `expires`. `None`: as many are open as may be.
+    /// Opens an operation that is sent until `expires`, if ever. `None`: as many are open as may be.
     pub(crate) fn open(
         &mut self,
         action: Action,
-        expires: Instant,
+        expires: Option<Instant>,
         caller: Option<oneshot::Sender<Answer>>,
     ) -> Option<OpId> {
         if self.open.len() as u64 + self.waits.len() as u64 >= OPEN_OPERATIONS_MAX {
@@ -160,7 +162,7 @@ impl Pending {
         let mut expired = Vec::new();
         for (slot, sequence) in self.open.iter_mut().zip(base..) {
             let Some(open) = slot else { continue };
-            if now >= open.expires {
+            if open.expires.is_some_and(|expires| now >= expires) {
                 expired.push(sequence);
                 continue;
             }
@@ -245,21 +247,30 @@ impl Pending {
         }
     }
 
-    /// A wait of this boot ended.
+    /// A wait of this boot, on `resource`, ended.
     pub(crate) fn wait_ended(
         &mut self,
         operation: OpId,
+        resource: &Resource,
         decision: Decision,
         after: &mut Aftermath,
     ) {
         if operation.node != self.node || operation.boot != self.boot {
             return;
         }
-        if let Some(wait) = self.waits.remove(&operation.sequence)
-            && let Err(Ok(decision)) = wait.caller.send(Ok(decision))
-            && matches!(decision.outcome, Outcome::Granted(_))
-        {
-            after.abandon.push(wait.attachment);
+        let wait = self.waits.remove(&operation.sequence);
+        let holder = match &decision.outcome {
+            Outcome::Granted(granted) => Some(granted.holder.clone()),
+            _ => None,
+        };
+        let told = wait.is_some_and(|wait| wait.caller.send(Ok(decision)).is_ok());
+        // Granted to nobody: its caller is gone, and word of that has not arrived, or never will.
+        if let (false, Some(holder)) = (told, holder) {
+            after.abandon.push(Attachment {
+                operation,
+                resource: resource.clone(),
+                holder,
+            });
         }
     }
 
@@ -308,8 +319,14 @@ impl Pending {
         }
     }
 
-    /// Answers everything with an error: the node stops.
+    /// What was given up before its decision, and may have taken effect unseen.
+    pub(crate) fn take_forsaken(&mut self) -> Vec<Attachment> {
+        std::mem::take(&mut self.forsaken).into_values().collect()
+    }
+
+    /// Answers everything with an error: the node stops. No sequence is used again.
     pub(crate) fn fail_all(&mut self) {
+        self.answered_below += self.open.len() as u64;
         for open in self.open.drain(..).flatten() {
             if let Some(caller) = open.caller {
                 let unknown = open.sent.is_some() || open.uncertain;
@@ -354,7 +371,7 @@ impl Pending {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use evermind_lock::names::{Holder, IdentityId, Key, Resource};
+    use evermind_lock::names::{Holder, IdentityId, Key};
     use evermind_lock::outcome::Granted;
 
     use super::*;
@@ -366,18 +383,22 @@ mod tests {
         let (caller, answered) = oneshot::channel();
         let expires = Instant::now() + Duration::from_secs(10);
         let id = pending
-            .open(Action::Expire, expires, Some(caller))
+            .open(Action::Expire, Some(expires), Some(caller))
             .expect("there is room");
         let attachment = Attachment {
             operation: id,
-            resource: Resource {
-                identity: IdentityId::new("i").unwrap(),
-                key: Key::new("k").unwrap(),
-            },
+            resource: resource(),
             holder: Holder::new("h").unwrap(),
         };
         pending.attach(attachment);
         (id, answered)
+    }
+
+    fn resource() -> Resource {
+        Resource {
+            identity: IdentityId::new("i").unwrap(),
+            key: Key::new("k").unwrap(),
+        }
     }
 
     fn granted() -> Decision {
@@ -492,7 +513,7 @@ mod tests {
         };
         pending.decided(id, &queued, &mut Aftermath::default());
         assert_eq!(pending.waits.len(), 1);
-        pending.wait_ended(id, granted(), &mut Aftermath::default());
+        pending.wait_ended(id, &resource(), granted(), &mut Aftermath::default());
         assert_eq!(answered.await.unwrap(), Ok(granted()));
         assert!(pending.waits.is_empty());
     }

@@ -41,7 +41,11 @@ impl Reads {
     pub(crate) async fn barrier(&self) -> Result<(), NodeError> {
         let (done, result) = oneshot::channel();
         self.asks.send(done).map_err(|_| NodeError::Stopping)?;
-        result.await.map_err(|_| NodeError::Stopping)?
+        match timeout(LEADER_PATIENCE, result).await {
+            Ok(result) => result.map_err(|_| NodeError::Stopping)?,
+            // It was asked behind another round, and that took most of the time.
+            Err(_) => Err(no_leader()),
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Starting a node, and stopping what was started.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use evermind_lock::command::NodeId;
 use evermind_lock::outcome::Event;
 use evermind_storage::data_dir::{DataDir, DirLock, Identity};
+use evermind_storage::disk::Disk;
 use evermind_storage::log::{LogOptions, LogStore};
 use evermind_storage::machine::{
     Applied, Checkpointer, Checkpoints, LogExtent, Machine, MachineOptions, Observer, Progress,
@@ -245,6 +247,13 @@ fn open(config: &NodeConfig, seams: &Seams, lock: Option<DirLock>) -> Result<Ope
     let new_disk = u128::from_le_bytes(new_disk);
     let mut dir = DataDir::open(&*seams.disk, &config.data_dir, identity, new_disk, lock)
         .map_err(|error| storage(&error))?;
+    if !dir.is_fresh() && !has_segments(&*seams.disk, &dir.log()) {
+        return Err(StartError::Storage(format!(
+            "{} has no segment, and this node has run before: its log is gone, and with it what it promised\n\
+             hint: restore it from a backup, or let this machine rejoin under a new id with an empty --data-dir",
+            dir.log().display()
+        )));
+    }
     let log = LogStore::open(
         &dir.log(),
         Arc::clone(&seams.disk),
@@ -275,6 +284,13 @@ fn open(config: &NodeConfig, seams: &Seams, lock: Option<DirLock>) -> Result<Ope
         machine,
         checkpointer,
         observer,
+    })
+}
+
+/// Whether a log was ever begun here. What cannot be listed is told by opening it.
+fn has_segments(disk: &dyn Disk, log: &Path) -> bool {
+    disk.list(log).map_or(true, |names| {
+        names.iter().any(|name| name.ends_with(".log"))
     })
 }
 

@@ -106,11 +106,11 @@ impl Steward {
             // From here on an apply that brings an earlier deadline wakes this loop.
             self.core
                 .steward_until_ms
-                .store(if due { u64::MAX } else { until_ms }, Ordering::Release);
+                .store(if due { u64::MAX } else { until_ms }, Ordering::SeqCst);
             if self.core.next_deadline_ms() == deadline_ms {
                 let _ = timeout(sleep, self.core.steward.notified()).await;
             }
-            self.core.steward_until_ms.store(0, Ordering::Release);
+            self.core.steward_until_ms.store(0, Ordering::SeqCst);
         }
     }
 

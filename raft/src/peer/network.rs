@@ -174,7 +174,7 @@ impl<S: SnapshotSource> RaftNetworkV2<TypeConfig> for PeerNetwork<S> {
 
     fn stream_append<'s, I>(
         &'s mut self,
-        input: I,
+        mut input: I,
         option: RPCOption,
     ) -> BoxFuture<'s, RpcResult<AppendStream<'s>>>
     where
@@ -184,12 +184,15 @@ impl<S: SnapshotSource> RaftNetworkV2<TypeConfig> for PeerNetwork<S> {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
-            let lane = self
-                .peer
-                .append
-                .ready(option.soft_ttl())
-                .await
-                .map_err(Unreachable::from_string)?;
+            let lane = match self.peer.append.ready(option.soft_ttl()).await {
+                Ok(lane) => lane,
+                Err(reason) => {
+                    // openraft waits out its backoff where a request is asked for: a stream that
+                    // fails without asking is tried again at once, thousands of times a second.
+                    let _ = input.next().await;
+                    return Err(Unreachable::from_string(reason).into());
+                }
+            };
             let idle = self.client.endpoint().config.append_idle;
             let replies = lane.stream(input, idle.max(option.soft_ttl()));
             let replies = replies.map(|reply| reply.map_err(|error| self.append_error(error)));

@@ -1,6 +1,6 @@
 //! A table, and an onlooker who believes only what was told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use evermind_lock::command::{
     Acquire, Action, Attachment, Command, Extend, KeyHash, KeyId, OpId, Operation, Release, Stamp,
@@ -28,8 +28,31 @@ pub(super) struct Told {
     holder: Holder,
     fencing_token: u64,
     expires_at_ms: u64,
-    /// Given back by the entry that was just applied, as far as one can tell.
-    given_back: bool,
+    /// The acquires that were told of it.
+    by: BTreeSet<OpId>,
+    /// Its holder has gone on with it.
+    extended: bool,
+}
+
+impl Told {
+    /// This command ends it before its lease, if it comes in time. A hang-up does only if it is that
+    /// of the one request that was told: of several, another may go on with it.
+    fn given_back_by(&self, command: &Command, resource: &Resource) -> bool {
+        match &command.action {
+            Action::Release(release) => {
+                release.holder == self.holder
+                    && release.key == resource.key
+                    && u8::try_from(release.caller.0).map(identity).as_ref()
+                        == Ok(&resource.identity)
+            }
+            Action::Abandon(attachment) => {
+                attachment.resource == *resource
+                    && self.by.iter().eq([&attachment.operation])
+                    && !self.extended
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A table, and what an onlooker knows of it.
@@ -250,22 +273,6 @@ impl World {
         Ok(())
     }
 
-    /// Marks a grant that this command may have ended before its lease.
-    fn may_give_back(&mut self, action: &Action, resource: &Resource) {
-        let Some(told) = self.told.get_mut(resource) else {
-            return;
-        };
-        told.given_back |= match action {
-            Action::Release(release) => {
-                release.holder == told.holder && release.key == resource.key
-            }
-            Action::Abandon(attachment) => {
-                attachment.holder == told.holder && attachment.resource == *resource
-            }
-            _ => false,
-        };
-    }
-
     /// Checks what was told against what was told before.
     fn listen(
         &mut self,
@@ -275,17 +282,17 @@ impl World {
         events: &[Event],
     ) -> TestCaseResult {
         for event in events {
-            if let Event::WaitEnded { operation, outcome } = event {
-                // One entry may end a lease, grant the next, and be the hang-up of that one.
-                let resource = self.on[operation].clone();
-                self.may_give_back(&command.action, &resource);
-                self.hear(*operation, outcome)?;
+            if let Event::WaitEnded {
+                operation, outcome, ..
+            } = event
+            {
+                self.hear(command, *operation, outcome)?;
             }
         }
         // A repeated outcome is about its own entry.
         if decision.log_index == at.log_index {
             if let (Action::Acquire(_), Some(operation)) = (&command.action, command.operation) {
-                self.hear(operation.id, &decision.outcome)?;
+                self.hear(command, operation.id, &decision.outcome)?;
             }
             if let (
                 Action::Extend(extend),
@@ -304,32 +311,26 @@ impl World {
                 prop_assert_eq!(&told.holder, &extend.holder);
                 prop_assert!(expires_at_ms >= told.expires_at_ms);
                 told.expires_at_ms = expires_at_ms;
-            }
-            if matches!(command.action, Action::Release(_) | Action::Abandon(_)) {
-                let resources: Vec<_> = self.told.keys().cloned().collect();
-                for resource in resources {
-                    if self.table.lock(&resource).is_none() {
-                        self.may_give_back(&command.action, &resource);
-                    }
-                }
+                told.extended = true;
             }
         }
-        self.look()
+        self.look(command, decision)
     }
 
     /// A grant was told: it is the one that is known, or a new one after that has ended.
-    fn hear(&mut self, operation: OpId, outcome: &Outcome) -> TestCaseResult {
+    fn hear(&mut self, command: &Command, operation: OpId, outcome: &Outcome) -> TestCaseResult {
         let Outcome::Granted(granted) = outcome else {
             return Ok(());
         };
         let now_ms = self.table.now_ms();
         if let Some(known) = self
             .told
-            .values()
+            .values_mut()
             .find(|told| told.fencing_token == granted.fencing_token)
         {
             prop_assert_eq!(&known.holder, &granted.holder);
             prop_assert_eq!(known.expires_at_ms, now_ms + granted.expires_in_ms);
+            known.by.insert(operation);
             return Ok(());
         }
         prop_assert!(granted.fencing_token > self.token_max, "a token went back");
@@ -338,12 +339,14 @@ impl World {
             holder: granted.holder.clone(),
             fencing_token: granted.fencing_token,
             expires_at_ms: now_ms + granted.expires_in_ms,
-            given_back: false,
+            by: BTreeSet::from([operation]),
+            extended: false,
         };
-        let before = self.told.insert(self.on[&operation].clone(), told);
-        if let Some(before) = before {
+        let resource = &self.on[&operation];
+        // One entry may end a lease, grant the next, and be the hang-up of that one.
+        if let Some(before) = self.told.insert(resource.clone(), told) {
             prop_assert!(
-                before.given_back || before.expires_at_ms <= now_ms,
+                before.given_back_by(command, resource) || before.expires_at_ms <= now_ms,
                 "two leases on one resource: {before:?} and {granted:?}"
             );
         }
@@ -351,18 +354,25 @@ impl World {
     }
 
     /// The table shows exactly the grants that are known, until they end or are given back.
-    fn look(&mut self) -> TestCaseResult {
+    fn look(&mut self, command: &Command, decision: &Decision) -> TestCaseResult {
         let now_ms = self.table.now_ms();
         let mut held = 0;
+        let hung_up =
+            matches!(command.action, Action::Abandon(_)) && decision.outcome == Outcome::Done;
         for (resource, told) in &self.told {
+            let given_back = told.given_back_by(command, resource);
             match self.table.lock(resource) {
                 Some(lock) => {
+                    prop_assert!(
+                        !(hung_up && given_back),
+                        "nobody is left who was told: {told:?}"
+                    );
                     held += 1;
                     prop_assert_eq!(lock.fencing_token, told.fencing_token);
                     prop_assert_eq!(lock.expires_in_ms, told.expires_at_ms - now_ms);
                 }
                 None => prop_assert!(
-                    told.given_back || told.expires_at_ms <= now_ms,
+                    given_back || told.expires_at_ms <= now_ms,
                     "a lease ended early: {told:?} at {now_ms}"
                 ),
             }
