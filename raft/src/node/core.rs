@@ -39,6 +39,8 @@ pub(crate) struct Core {
     pending: Mutex<Pending>,
     /// Sequences to send.
     outbox: mpsc::UnboundedSender<u64>,
+    /// Forwarded commands that consensus did not take. Bounded by what peers have in flight.
+    refused: mpsc::UnboundedSender<Command>,
     pub(crate) route: watch::Sender<Route>,
     /// The clock of the term in which this node leads.
     clock: Mutex<Option<TermClock>>,
@@ -55,6 +57,14 @@ pub(crate) struct Core {
     pub(crate) stopping: AtomicBool,
 }
 
+/// What the dispatcher reads.
+pub(crate) struct Inbox {
+    /// Operations of this node to send.
+    pub(crate) sequences: mpsc::UnboundedReceiver<u64>,
+    /// Commands of other nodes to propose again.
+    pub(crate) again: mpsc::UnboundedReceiver<Command>,
+}
+
 /// No deadline at all.
 const NEVER: u64 = u64::MAX;
 
@@ -65,15 +75,17 @@ impl Core {
         boot: u64,
         clocks: Arc<dyn Clocks>,
         table: MachineHandle,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<u64>) {
+    ) -> (Arc<Self>, Inbox) {
         // Unbounded in type only: each message stands for an open operation, and those are bounded.
-        let (outbox, inbox) = mpsc::unbounded_channel();
+        let (outbox, sequences) = mpsc::unbounded_channel();
+        let (refused, again) = mpsc::unbounded_channel();
         let core = Self {
             me,
             boot,
             clocks,
             pending: Mutex::new(Pending::new(me, boot)),
             outbox,
+            refused,
             route: watch::Sender::new(Route::None),
             clock: Mutex::new(None),
             applied: watch::Sender::new(
@@ -94,7 +106,7 @@ impl Core {
             stopped: watch::Sender::new(None),
             stopping: AtomicBool::new(false),
         };
-        (Arc::new(core), inbox)
+        (Arc::new(core), Inbox { sequences, again })
     }
 
     pub(crate) fn pending(&self) -> MutexGuard<'_, Pending> {
@@ -154,6 +166,18 @@ impl Core {
     /// A command with its time, for an entry of `term`.
     pub(crate) fn stamped(&self, term: u64, command: Command) -> Option<Proposal> {
         self.stamp(term).map(|stamp| Proposal { stamp, command })
+    }
+
+    /// Consensus did not take a command of this node: it is sent again.
+    pub(crate) fn not_taken(&self, sequence: u64) {
+        self.pending().not_sent(sequence);
+    }
+
+    /// Consensus did not take a command of another node, which was told that it is queued: it is
+    /// proposed again for as long as this node leads.
+    pub(crate) fn forwarded_not_taken(&self, command: Command) {
+        // The dispatcher ends with the process only.
+        let _ = self.refused.send(command);
     }
 
     /// From here on this node leads in `term`, or in none.

@@ -4,27 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evermind_lock::command::{Command, NodeId};
-use tokio::sync::mpsc;
+use evermind_storage::types::{Tell, TypeConfig};
+use openraft::errors::ClientWriteError;
+use openraft::raft::ClientWriteResult;
 use tokio::time::Instant;
 
 use super::Raft;
-use super::core::Core;
+use super::core::{Core, Inbox};
 use super::route::Route;
 use crate::peer::{ForwardError, PeerClient};
 
-/// How often what is overdue is looked for.
-const SWEEP_EVERY: Duration = Duration::from_millis(100);
+/// How often what is overdue, or was not taken, is looked for. A leader refuses writes for a moment
+/// after its election, and whenever a majority was silent for an election timeout.
+const SWEEP_EVERY: Duration = Duration::from_millis(25);
 
 /// How many operations are taken from the outbox at a time.
 const BATCH: usize = 1024;
 
 /// Runs until the node stops.
-pub(crate) async fn run(
-    core: Arc<Core>,
-    raft: Raft,
-    peers: PeerClient,
-    mut inbox: mpsc::UnboundedReceiver<u64>,
-) {
+pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbox: Inbox) {
     let mut route = core.route.subscribe();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -32,8 +30,11 @@ pub(crate) async fn run(
     loop {
         sequences.clear();
         tokio::select! {
-            got = inbox.recv_many(&mut sequences, BATCH) => if got == 0 { return },
-            _ = sweep.tick() => sequences = core.pending().due(core.route(), Instant::now()),
+            got = inbox.sequences.recv_many(&mut sequences, BATCH) => if got == 0 { return },
+            _ = sweep.tick() => {
+                propose_again(&core, &raft, &mut inbox).await;
+                sequences = core.pending().due(core.route(), Instant::now());
+            }
             changed = route.changed() => {
                 if changed.is_err() {
                     return;
@@ -48,8 +49,12 @@ pub(crate) async fn run(
                     let Some(command) = core.pending().send(sequence, by, Instant::now()) else {
                         continue;
                     };
-                    if !propose(&core, &raft, term, command).await {
-                        core.pending().not_sent(sequence);
+                    let refused = {
+                        let core = Arc::clone(&core);
+                        move || core.not_taken(sequence)
+                    };
+                    if !propose(&core, &raft, term, command, refused).await {
+                        core.not_taken(sequence);
                     }
                 }
             }
@@ -65,12 +70,49 @@ pub(crate) async fn run(
     }
 }
 
-/// Hands a command to this node's consensus with its time on it. `false`: certainly not.
-pub(crate) async fn propose(core: &Core, raft: &Raft, term: u64, command: Command) -> bool {
-    match core.stamped(term, command) {
-        Some(proposal) => raft.client_write_ff(proposal, None).await.is_ok(),
-        None => false,
+/// What other nodes forwarded and consensus refused. Where this node leads no longer, the origins
+/// send it again by themselves: their route has changed too.
+async fn propose_again(core: &Arc<Core>, raft: &Raft, inbox: &mut Inbox) {
+    while let Ok(command) = inbox.again.try_recv() {
+        if let Route::Local { term } = core.route() {
+            propose_forwarded(core, raft, term, command).await;
+        }
     }
+}
+
+/// Hands another node's command to this node's consensus. `false`: certainly not.
+pub(crate) async fn propose_forwarded(
+    core: &Arc<Core>,
+    raft: &Raft,
+    term: u64,
+    command: Command,
+) -> bool {
+    let refused = {
+        let (core, command) = (Arc::clone(core), command.clone());
+        move || core.forwarded_not_taken(command)
+    };
+    propose(core, raft, term, command, refused).await
+}
+
+/// Hands a command to this node's consensus with its time on it. `false`: certainly not. `refused`
+/// is called if consensus itself does not take it.
+pub(crate) async fn propose(
+    core: &Core,
+    raft: &Raft,
+    term: u64,
+    command: Command,
+    refused: impl FnOnce() + Send + 'static,
+) -> bool {
+    let Some(proposal) = core.stamped(term, command) else {
+        return false;
+    };
+    let tell = Tell::new(move |result: ClientWriteResult<TypeConfig>| {
+        // Any other error means that leadership is lost: the route will change.
+        if let Err(ClientWriteError::ForwardToLeader(_)) = result {
+            refused();
+        }
+    });
+    raft.client_write_ff(proposal, Some(tell)).await.is_ok()
 }
 
 /// Sends a command to the leader; what fails is marked to be sent again.

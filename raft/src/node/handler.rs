@@ -17,7 +17,7 @@ use openraft::raft::{
 
 use super::Raft;
 use super::core::{Contact, Core, lock};
-use super::dispatch::propose;
+use super::dispatch::propose_forwarded;
 use super::route::Route;
 use crate::peer::{
     Admission, AppendReplies, AppendRequests, ForwardReply, HandlerError, NotLeader, PeerHandler,
@@ -96,7 +96,7 @@ impl PeerHandler for Handler {
         Box::pin(async move {
             let route = self.core.route();
             if let Route::Local { term } = route
-                && propose(&self.core, &self.raft, term, command).await
+                && propose_forwarded(&self.core, &self.raft, term, command).await
             {
                 return ForwardReply::Accepted;
             }

@@ -290,7 +290,9 @@ fn open(config: &NodeConfig, seams: &Seams, lock: Option<DirLock>) -> Result<Ope
 /// Whether a log was ever begun here. What cannot be listed is told by opening it.
 fn has_segments(disk: &dyn Disk, log: &Path) -> bool {
     disk.list(log).map_or(true, |names| {
-        names.iter().any(|name| name.ends_with(".log"))
+        names
+            .iter()
+            .any(|name| Path::new(name).extension().is_some_and(|end| end == "log"))
     })
 }
 
