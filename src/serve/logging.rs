@@ -9,7 +9,7 @@ use crate::exit::Failure;
 
 /// Starts logging for the whole process.
 pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(level).map_err(|error| {
+    let filter = EnvFilter::try_new(quiet(level)).map_err(|error| {
         Failure::usage(format!("--log-level {level:?} is not understood: {error}"))
             .hint("for example --log-level debug, or --log-level info,evermind_raft=debug")
     })?;
@@ -21,4 +21,12 @@ pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), Failure> {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
     };
     started.map_err(|error| Failure::new(format!("cannot start logging: {error}")))
+}
+
+/// A dead peer is told once, by the node; consensus would go on telling it twenty times a second.
+fn quiet(level: &str) -> String {
+    match level {
+        "info" | "warn" => format!("{level},openraft=error"),
+        level => level.to_owned(),
+    }
 }
