@@ -2,6 +2,7 @@
 
 mod acquisition;
 mod clock;
+mod closing;
 mod config;
 mod core;
 mod dispatch;
@@ -79,7 +80,7 @@ struct Inner {
     addresses: AddressBook,
     /// A linearizable read succeeded once: what was committed at the start is applied.
     caught_up: Arc<AtomicBool>,
-    closing: start::Closing,
+    closing: closing::Closing,
 }
 
 impl Node {

@@ -5,6 +5,15 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use super::closing::{Background, Closing, SharedCheckpoints};
+use super::config::{NodeConfig, Seams, StartError, Timing};
+use super::core::{Core, lock};
+use super::handler::Handler;
+use super::keys::Keys;
+use super::reads::Reads;
+use super::steward::{Founding, Steward};
+use super::{Inner, Node, Raft, dispatch, leadership, upkeep};
+use crate::peer::{self, AddressBook, Endpoint, PeerClient, PeerNetworkFactory, Secret};
 use evermind_lock::command::NodeId;
 use evermind_lock::outcome::Event;
 use evermind_storage::data_dir::{DataDir, DirLock, Identity};
@@ -16,19 +25,6 @@ use evermind_storage::machine::{
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, EmptyNode, SnapshotPolicy};
 use sha2::{Digest, Sha256};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
-use super::config::{NodeConfig, Seams, StartError, Timing};
-use super::core::{Core, lock};
-use super::handler::Handler;
-use super::keys::Keys;
-use super::reads::Reads;
-use super::steward::{Founding, Steward};
-use super::{Inner, Node, Raft, dispatch, leadership, upkeep};
-use crate::peer::{
-    self, AddressBook, Endpoint, PeerClient, PeerNetworkFactory, PeerServer, Secret,
-};
 
 /// The observer is needed before what it tells is made.
 #[derive(Default)]
@@ -179,9 +175,6 @@ impl Node {
         })
     }
 }
-
-/// Taken out when the node stops.
-type SharedCheckpoints = Arc<Mutex<Option<Checkpoints>>>;
 
 fn start_checkpoints(
     core: &Arc<Core>,
@@ -384,48 +377,5 @@ async fn form(core: Arc<Core>, raft: Raft, founders: BTreeSet<NodeId>) {
         // Not allowed: the others were faster, and this node has their log already.
         Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
         Err(error) => core.stop(format!("the cluster cannot be made: {error}")),
-    }
-}
-
-/// Tasks that end with the node.
-#[derive(Default)]
-struct Background {
-    tasks: TaskTracker,
-    end: CancellationToken,
-}
-
-impl Background {
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let end = self.end.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = end.cancelled() => {}
-                () = task => {}
-            }
-        });
-    }
-}
-
-/// What is closed when a node stops, in order.
-pub(super) struct Closing {
-    background: Background,
-    checkpoints: SharedCheckpoints,
-    log: LogStore,
-    server: Mutex<Option<PeerServer>>,
-    /// The lock on the directory goes last.
-    _dir: DataDir,
-}
-
-impl Closing {
-    pub(super) async fn close(&self) {
-        drop(lock(&self.server).take());
-        self.background.end.cancel();
-        self.background.tasks.close();
-        self.background.tasks.wait().await;
-        let checkpoints = lock(&self.checkpoints).take();
-        if let Some(checkpoints) = checkpoints {
-            checkpoints.stop().await;
-        }
-        self.log.shutdown().await;
     }
 }
