@@ -98,6 +98,7 @@ fn a_killed_leader_costs_under_a_second_and_a_half_and_no_grant() {
     assert_safe(&history);
     took.sort_unstable();
     let median = took[ROUNDS / 2];
+    println!("first new grant after kill -9 of the leader: median {median:?} of {took:?}");
     assert!(median < FIRST_GRANT_WITHIN, "median {median:?} of {took:?}");
 }
 
