@@ -3,12 +3,18 @@
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::settings::LogFormat;
 use crate::exit::Failure;
 
 /// Starts logging for the whole process.
 pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), Failure> {
+    // A word alone that is no level would be taken for a module's name, and silence everything else.
+    if !level.contains(['=', ',']) && level.parse::<LevelFilter>().is_err() {
+        return Err(Failure::usage(format!("--log-level {level:?} is no level"))
+            .hint("off, error, warn, info, debug or trace; or as in info,evermind_raft=debug"));
+    }
     let filter = EnvFilter::try_new(quiet(level)).map_err(|error| {
         Failure::usage(format!("--log-level {level:?} is not understood: {error}"))
             .hint("for example --log-level debug, or --log-level info,evermind_raft=debug")

@@ -1,8 +1,10 @@
 //! Follows who leads: the clock of each term, and where commands go.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use evermind_lock::command::NodeId;
 use openraft::ServerState;
 use openraft::async_runtime::{Instant as _, WatchReceiver};
 
@@ -11,9 +13,11 @@ use tokio::time::Instant;
 use super::Raft;
 use super::core::Core;
 use super::route::Route;
+use crate::peer::PeerClient;
 
-/// A leader that no majority answered for this long takes no requests: it says that there is no
-/// leader rather than let callers wait for an unknown outcome. Well above the election timeout, so
+/// A leader that no majority answered for this long takes no requests, and one that was not heard
+/// for this long gets none: there is no leader then, which is better said than left to an unknown
+/// outcome. Well above the election timeout, so
 /// that a busy machine does not refuse what it could serve.
 const QUORUM_SILENCE_MAX: Duration = Duration::from_millis(1_500);
 
@@ -21,7 +25,7 @@ const QUORUM_SILENCE_MAX: Duration = Duration::from_millis(1_500);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Runs until consensus stops, and stops the node with it.
-pub(crate) async fn run(core: Arc<Core>, raft: Raft) {
+pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
     let mut metrics = raft.metrics();
     // The term in which this node leads, and since when it is known to.
     let mut leads: Option<(u64, Instant)> = None;
@@ -41,6 +45,9 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft) {
                 (ServerState::Leader, _) if heard => Route::Local { term },
                 (ServerState::Leader, _) | (_, None) => Route::None,
                 (_, Some(leader)) if leader == core.me => Route::None,
+                // Consensus names a dead leader until another is elected, which without a majority
+                // is never.
+                (_, Some(leader)) if silent(&peers, leader) => Route::None,
                 (_, Some(leader)) => Route::Remote { leader, term },
             };
 
@@ -54,7 +61,9 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft) {
         };
         if let Some(why) = failed {
             core.route.send_replace(Route::None);
-            core.stop(format!("consensus stopped: {why}"));
+            if !core.stopping.load(Ordering::Acquire) {
+                core.stop(format!("consensus stopped: {why}"));
+            }
             return;
         }
         core.route.send_if_modified(|current| {
@@ -67,8 +76,17 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft) {
         });
         if let Ok(Err(_)) = tokio::time::timeout(LOOK_EVERY, metrics.changed()).await {
             core.route.send_replace(Route::None);
-            core.stop("consensus stopped".to_owned());
+            if !core.stopping.load(Ordering::Acquire) {
+                core.stop("consensus stopped".to_owned());
+            }
             return;
         }
     }
+}
+
+/// Whether a leader, whose heartbeats come every few dozen ms, has not been heard for too long.
+fn silent(peers: &PeerClient, leader: NodeId) -> bool {
+    peers
+        .last_heard(leader)
+        .is_none_or(|heard| heard.elapsed() > QUORUM_SILENCE_MAX)
 }

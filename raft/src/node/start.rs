@@ -117,7 +117,11 @@ impl Node {
         let background = Background::default();
         let reads = Reads::start(Arc::clone(&core), raft.clone(), peers.clone());
         let caught_up = Arc::new(AtomicBool::new(false));
-        background.spawn(leadership::run(Arc::clone(&core), raft.clone()));
+        background.spawn(leadership::run(
+            Arc::clone(&core),
+            raft.clone(),
+            peers.clone(),
+        ));
         background.spawn(dispatch::run(
             Arc::clone(&core),
             raft.clone(),
