@@ -37,7 +37,28 @@ impl Directory {
         };
         // The command that starts a node again must work from anywhere.
         let path = path.canonicalize().map_err(|error| refuse(&path, error))?;
-        Ok(Self { path, temporary })
+        let directory = Self { path, temporary };
+        // Before the running cluster's key file is written over.
+        if let Some(id) = directory.running().first() {
+            return Err(Failure::new(format!(
+                "node {id} of {} is running",
+                directory.path.display()
+            ))
+            .hint("stop that cluster first, or choose another --data-dir"));
+        }
+        Ok(directory)
+    }
+
+    /// The nodes that run on this data now, whoever started them: each holds its lock.
+    fn running(&self) -> Vec<u16> {
+        let runs = |id: &u16| {
+            let lock = self.path.join(format!("node-{id}")).join("lock");
+            let Ok(file) = fs::File::open(lock) else {
+                return false;
+            };
+            matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock))
+        };
+        (1..=3).filter(runs).collect()
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -78,11 +99,21 @@ impl Directory {
         Ok(key)
     }
 
-    /// Removes the data, if it was temporary.
+    /// Removes the data, if it was temporary and no node that was started again by hand uses it.
     pub(super) fn close(self) {
+        let running = self.running();
         let Some(temporary) = self.temporary else {
             return;
         };
+        if !running.is_empty() {
+            let kept = temporary.keep();
+            eprintln!(
+                "warning: nodes that were started again by hand still run: {running:?}\n\
+                 hint: stop them, then remove {}",
+                kept.display()
+            );
+            return;
+        }
         if let Err(error) = temporary.close() {
             eprintln!("warning: cannot remove {}: {error}", self.path.display());
         }
