@@ -63,7 +63,8 @@ impl Default for LogOptions {
         Self {
             segment_bytes: 16 << 20,
             frame_bytes_max: 4 << 20,
-            cache_bytes_max: 64 << 20,
+            // A few seconds of full load. Decoded, an entry takes about four times its encoded bytes.
+            cache_bytes_max: 4 << 20,
         }
     }
 }
