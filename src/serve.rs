@@ -101,7 +101,7 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     };
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
     tracing::info!("serving");
-    let app = App::new(node.clone(), Limits::default());
+    let app = App::new(node.clone(), Limits::default(), None);
     let mut edge = tokio::spawn(evermind_api::serve(listener, app, async {
         let _ = closed.await;
     }));

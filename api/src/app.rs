@@ -11,17 +11,23 @@ use tower_service::Service;
 use uuid::Uuid;
 
 use crate::limits::{Limits, NAME_HEADER_BYTES_MAX};
-use crate::locks::Locks;
+use crate::locks::Backend;
 use crate::problem::{Asked, Code, Operation, Problem};
+use crate::rates::{AddressRate, KeyRate};
 use crate::request_log::RequestLog;
-use crate::{lock_routes, look_routes};
+use crate::secrets::AdminToken;
+use crate::{admin_routes, key_routes, lock_routes, look_routes};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What every handler has.
-pub(crate) struct Edge<L> {
-    pub(crate) locks: L,
+pub(crate) struct Edge<B> {
+    pub(crate) backend: B,
     pub(crate) limits: Limits,
+    /// `None`: the admin routes are off.
+    pub(crate) admin: Option<AdminToken>,
+    pub(crate) key_rate: Option<KeyRate>,
+    pub(crate) address_rate: AddressRate,
 }
 
 /// The HTTP API of one node. Cheap to clone.
@@ -32,21 +38,37 @@ pub struct App {
 }
 
 impl App {
-    /// The API over `locks`.
-    pub fn new<L: Locks>(locks: L, limits: Limits) -> Self {
+    /// The API over `backend`. Without an admin token the admin routes are off.
+    pub fn new<B: Backend>(backend: B, limits: Limits, admin: Option<AdminToken>) -> Self {
         let edge = Arc::new(Edge {
-            locks,
+            backend,
+            admin,
+            key_rate: limits.key_requests_per_second.map(KeyRate::new),
+            address_rate: AddressRate::new(limits.address_requests_per_second),
             limits: limits.clone(),
         });
         let router = Router::new()
-            .route("/lock/acquire", post(lock_routes::acquire::<L>))
-            .route("/lock/extend", post(lock_routes::extend::<L>))
-            .route("/lock/release", post(lock_routes::release::<L>))
-            .route("/v1/locks", get(look_routes::locks::<L>))
-            .route("/v1/locks/{key}", get(look_routes::lock::<L>))
-            .route("/v1/cluster", get(look_routes::cluster::<L>))
+            .route("/lock/acquire", post(lock_routes::acquire::<B>))
+            .route("/lock/extend", post(lock_routes::extend::<B>))
+            .route("/lock/release", post(lock_routes::release::<B>))
+            .route("/v1/locks", get(look_routes::locks::<B>))
+            .route("/v1/locks/{key}", get(look_routes::lock::<B>))
+            .route("/v1/cluster", get(look_routes::cluster::<B>))
+            .route(
+                "/api-key",
+                post(key_routes::create::<B>).delete(key_routes::delete::<B>),
+            )
+            .route(
+                "/admin/licences",
+                get(admin_routes::list::<B>).post(admin_routes::create::<B>),
+            )
+            .route(
+                "/admin/licences/{id}",
+                get(admin_routes::show::<B>).delete(admin_routes::revoke::<B>),
+            )
+            .route("/admin/licences/{id}/usage", get(admin_routes::usage::<B>))
             .route("/livez", get(look_routes::livez))
-            .route("/readyz", get(look_routes::readyz::<L>))
+            .route("/readyz", get(look_routes::readyz::<B>))
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
             .with_state(edge);

@@ -1,62 +1,113 @@
 //! Who asks.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use evermind_lock::command::KeyHash;
+use evermind_lock::outcome::Refusal;
 use evermind_raft::api::{Caller, NodeError};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use sha2::{Digest, Sha256};
+use http::request::Parts;
 use tokio::time::timeout;
 
 use crate::app::Edge;
+use crate::key_routes::PeerAddress;
 use crate::limits::API_KEY_BYTES_MAX;
 use crate::locks::Locks;
 use crate::problem::{Code, Problem};
+use crate::secrets::{SecretKind, hash};
 
-/// The caller whose API key the request carries. The outer error is 401; the inner one means that
-/// nobody could say yet, and is for after the body was read, because it can be softened.
+/// The caller whose API key the request carries. The outer error is 401 or 429; the inner one can be
+/// softened, and is for after the body was read: nobody could say yet, or the licence is inactive.
 pub(crate) async fn caller<L: Locks>(
     edge: &Edge<L>,
     headers: &HeaderMap,
-) -> Result<Result<Caller, NodeError>, Problem> {
-    let looking = edge.locks.authenticate(key_hash(headers)?);
+) -> Result<Result<Caller, Problem>, Problem> {
+    let key = bearer(headers, "API key")?;
+    if let Some(fault) = std::str::from_utf8(key)
+        .ok()
+        .and_then(|text| SecretKind::ApiKey.fault(text))
+    {
+        return Err(Problem::new(Code::Unauthorized, fault));
+    }
+    let looking = edge.backend.authenticate(hash(key));
     // Nothing is proposed by looking a key up, so nothing is unknown when it takes too long.
     let in_vain = NodeError::NoLeader {
         retry_after: Duration::from_secs(1),
     };
-    match timeout(edge.limits.answer_margin, looking).await {
-        Ok(Ok(Some(caller))) => Ok(Ok(caller)),
-        Ok(Ok(None)) => Err(unauthorized("the API key is unknown or was deleted")),
-        Ok(Err(NodeError::Unknown)) | Err(_) => Ok(Err(in_vain)),
-        Ok(Err(error)) => Ok(Err(error)),
+    let caller = match timeout(edge.limits.answer_margin, looking).await {
+        Ok(Ok(Some(caller))) => caller,
+        Ok(Ok(None)) => return Err(unknown(key)),
+        Ok(Err(NodeError::Unknown)) | Err(_) => return Ok(Err(in_vain.into())),
+        Ok(Err(error)) => return Ok(Err(error.into())),
+    };
+    if let Some(rate) = &edge.key_rate {
+        rate.ask(caller.key)?;
     }
+    if !caller.standing.is_active() {
+        return Ok(Err(Refusal::LicenceInactive.into()));
+    }
+    Ok(Ok(caller))
 }
 
-/// The key itself goes no further than this function.
-fn key_hash(headers: &HeaderMap) -> Result<KeyHash, Problem> {
+/// Whether the request carries the admin token.
+pub(crate) fn admin<B>(edge: &Edge<B>, head: &Parts) -> Result<(), Problem> {
+    let Some(admin) = &edge.admin else {
+        return Err(Problem::new(
+            Code::NotFound,
+            "the admin routes are off; start this node with --admin-token-file to have them",
+        ));
+    };
+    let token = bearer(&head.headers, "admin token")?;
+    if admin.is(token) {
+        return Ok(());
+    }
+    // Whoever guesses is slowed down.
+    if let Some(PeerAddress(address)) = head.extensions.get() {
+        edge.address_rate.ask(*address)?;
+    }
+    Err(unauthorized("this is not the admin token"))
+}
+
+/// The secret itself goes no further than the two functions above.
+fn bearer<'a>(headers: &'a HeaderMap, what: &str) -> Result<&'a [u8], Problem> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (value, more) = (values.next(), values.next());
     let value = value.ok_or_else(|| {
-        unauthorized("the header Authorization is missing; send Authorization: Bearer <api key>")
+        let scheme = what.to_lowercase();
+        unauthorized(format!(
+            "the header Authorization is missing; send Authorization: Bearer <{scheme}>"
+        ))
     })?;
     if more.is_some() {
         return Err(unauthorized("the header Authorization is allowed once"));
     }
-    let (scheme, key) = value.as_bytes().split_at(value.len().min("Bearer ".len()));
+    let (scheme, secret) = value.as_bytes().split_at(value.len().min("Bearer ".len()));
     if !scheme.eq_ignore_ascii_case(b"Bearer ") {
-        return Err(unauthorized(
-            "the scheme must be Bearer: Authorization: Bearer <api key>",
-        ));
+        let wanted = what.to_lowercase();
+        return Err(unauthorized(format!(
+            "the scheme must be Bearer: Authorization: Bearer <{wanted}>"
+        )));
     }
-    if key.is_empty() || key.len() > API_KEY_BYTES_MAX || !key.iter().all(u8::is_ascii_graphic) {
-        return Err(unauthorized(
-            "an API key is 1 to 256 visible ASCII characters",
-        ));
+    if secret.is_empty()
+        || secret.len() > API_KEY_BYTES_MAX
+        || !secret.iter().all(u8::is_ascii_graphic)
+    {
+        return Err(unauthorized(format!(
+            "the {what} is 1 to {API_KEY_BYTES_MAX} visible ASCII characters"
+        )));
     }
-    Ok(KeyHash(Sha256::digest(key).into()))
+    Ok(secret)
 }
 
-fn unauthorized(detail: &'static str) -> Problem {
+fn unknown(key: &[u8]) -> Problem {
+    let text = std::str::from_utf8(key).unwrap_or_default();
+    unauthorized(format!(
+        "the API key is unknown or was deleted{}",
+        SecretKind::ApiKey.advice(text)
+    ))
+}
+
+fn unauthorized(detail: impl Into<Cow<'static, str>>) -> Problem {
     Problem::new(Code::Unauthorized, detail)
 }

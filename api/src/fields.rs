@@ -101,6 +101,17 @@ impl<'a, const N: usize> Fields<'a, N> {
         }
     }
 
+    /// A text that must be there and that no message may repeat.
+    pub(crate) fn required_secret(
+        &self,
+        name: &str,
+        allowed: &str,
+    ) -> Result<Cow<'a, str>, Problem> {
+        let wrong = || Problem::invalid(format!("{name} is required: a string, {allowed}"));
+        let raw = self.given(name).ok_or_else(wrong)?;
+        text(name, raw, allowed).map_err(|_| wrong())
+    }
+
     /// A text that may be left out.
     pub(crate) fn optional_text(
         &self,
@@ -137,6 +148,16 @@ impl<'a, const N: usize> Fields<'a, N> {
     ) -> Result<u64, Problem> {
         self.given(name)
             .map_or(Ok(default), |raw| number(name, raw, &range))
+    }
+
+    /// A number that may be left out, and means something by its absence.
+    pub(crate) fn optional_number(
+        &self,
+        name: &str,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<u64>, Problem> {
+        let given = self.given(name);
+        given.map(|raw| number(name, raw, &range)).transpose()
     }
 
     /// A switch that may be left out, and is off then.

@@ -10,27 +10,37 @@
 //!
 //! Absent by design: sled, and openraft's types.
 
+mod accounts;
+mod admin_routes;
 mod app;
 mod auth;
 mod body;
+mod calendar;
 mod fields;
 mod handed_over;
+mod key_routes;
+mod licence_replies;
 mod limits;
 mod lock_routes;
 mod locks;
 mod look_routes;
 mod problem;
+mod public_id;
 mod query;
+mod rates;
 mod refusals;
 mod replies;
 mod request_log;
 mod requests;
+mod secrets;
 mod serve;
 mod watch;
 mod window;
 mod wire;
 
+pub use accounts::Accounts;
 pub use app::App;
 pub use limits::Limits;
-pub use locks::{Locks, PendingAcquire};
+pub use locks::{Backend, Locks, PendingAcquire};
+pub use secrets::{AdminToken, Secret, SecretKind, WeakToken, hash};
 pub use serve::serve;

@@ -1,5 +1,6 @@
 //! What a stranger may hold on to, and for how long.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Bytes in a request body.
@@ -11,7 +12,7 @@ pub(crate) const DISCARD_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Header lines in a request.
 pub(crate) const HEADERS_MAX: usize = 100;
-/// Bytes in an API key.
+/// Bytes in an API key, a licence key or an admin token.
 pub(crate) const API_KEY_BYTES_MAX: usize = 256;
 /// Bytes in an `X-Request-Id`, and characters in an `Idempotency-Key`.
 pub(crate) const NAME_HEADER_BYTES_MAX: usize = 128;
@@ -38,6 +39,12 @@ pub struct Limits {
     /// Added to a request's waiting window: then the answer is 504 (503 for a read), whatever the
     /// node does. A second more than the node's own bound, so that the node answers first.
     pub answer_margin: Duration,
+    /// Requests a second that each API key may send to this node, and as many at once; `None`: as many
+    /// as come.
+    pub key_requests_per_second: Option<NonZeroU32>,
+    /// The same for each address on the routes that need no API key but a licence key, and for each
+    /// that shows a wrong admin token.
+    pub address_requests_per_second: NonZeroU32,
     /// After shutdown began: how long open requests may take before their connections are closed.
     pub drain_timeout: Duration,
 }
@@ -52,6 +59,8 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(10),
             half_close_grace: Duration::from_millis(100),
             answer_margin: Duration::from_secs(11),
+            key_requests_per_second: None,
+            address_requests_per_second: NonZeroU32::new(20).expect("20 is not 0"),
             drain_timeout: Duration::from_secs(5),
         }
     }

@@ -72,7 +72,7 @@ async fn try_acquire<L: Locks>(
         fifo: wanted.fifo,
         idempotency,
     };
-    let mut pending = edge.locks.acquire(&caller, request);
+    let mut pending = edge.backend.acquire(&caller, request);
     let bound = edge.limits.answer_margin + Duration::from_millis(window_ms);
     // An inability drops `pending`: a grant that was made and not told is given back.
     let Decision { log_index, outcome } = within(bound, pending.decision()).await?;
@@ -139,7 +139,7 @@ async fn try_extend<L: Locks>(
     let (caller, bytes) = open(edge, head, body).await?;
     let request = read_extend(&bytes, &head.headers, asked)?;
     let caller = caller?;
-    let extending = edge.locks.extend(&caller, request);
+    let extending = edge.backend.extend(&caller, request);
     let Decision { log_index, outcome } = within(edge.limits.answer_margin, extending).await?;
     match outcome {
         Outcome::Extended {
@@ -195,7 +195,7 @@ async fn try_release<L: Locks>(
     let (caller, bytes) = open(edge, head, body).await?;
     let request = read_release(&bytes, &head.headers, asked)?;
     let caller = caller?;
-    let releasing = edge.locks.release(&caller, request);
+    let releasing = edge.backend.release(&caller, request);
     let Decision { log_index, outcome } = within(edge.limits.answer_margin, releasing).await?;
     match outcome {
         Outcome::Released => {
@@ -225,19 +225,19 @@ fn read_release(
 }
 
 /// Whose request it is, and its body. A bad key is told before the body is read; a node that
-/// cannot say whose key it is, after, because that can be softened.
+/// cannot say whose key it is, and an inactive licence, after, because those can be softened.
 async fn open<L: Locks>(
     edge: &Edge<L>,
     head: &Parts,
     body: Body,
-) -> Result<(Result<Caller, NodeError>, Bytes), Problem> {
+) -> Result<(Result<Caller, Problem>, Bytes), Problem> {
     let caller = auth::caller(edge, &head.headers).await?;
     let bytes = body::read(&head.headers, body, edge.limits.body_timeout).await?;
     Ok((caller, bytes))
 }
 
 /// The node bounds its own answers; this bound is for a node that fails to.
-async fn within<T>(
+pub(crate) async fn within<T>(
     bound: Duration,
     answer: impl Future<Output = Result<T, NodeError>>,
 ) -> Result<T, Problem> {
@@ -248,7 +248,7 @@ async fn within<T>(
 }
 
 /// What an outcome other than the one hoped for means to the caller.
-fn unmet(log_index: u64, outcome: Outcome) -> Problem {
+pub(crate) fn unmet(log_index: u64, outcome: Outcome) -> Problem {
     if let Outcome::Refused(refusal) = outcome {
         return Problem::from(refusal).decided_at(log_index);
     }
@@ -261,7 +261,7 @@ fn unmet(log_index: u64, outcome: Outcome) -> Problem {
     Problem::new(Code::OutcomeUnknown, NodeError::Unknown.to_string())
 }
 
-fn decided(log_index: u64, mut response: Response<Body>) -> Response<Body> {
+pub(crate) fn decided(log_index: u64, mut response: Response<Body>) -> Response<Body> {
     response
         .headers_mut()
         .insert(LOG_INDEX, HeaderValue::from(log_index));

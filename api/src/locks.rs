@@ -4,12 +4,14 @@ use std::future::Future;
 
 use evermind_lock::command::KeyHash;
 use evermind_lock::names::Key;
-use evermind_lock::outcome::Decision;
+use evermind_lock::outcome::{Decision, Refusal};
 use evermind_lock::view::{LockView, LocksPage};
 use evermind_raft::api::{
     AcquireRequest, Caller, ClusterStatus, Consistency, ExtendRequest, NodeError, ReleaseRequest,
 };
 use evermind_raft::node::{Acquisition, Node};
+
+use crate::accounts::Accounts;
 
 /// The operations of a node that requests come down to. [`Node`] is the one that counts; tests
 /// bring their own.
@@ -40,15 +42,16 @@ pub trait Locks: Clone + Send + Sync + 'static {
         request: ReleaseRequest,
     ) -> impl Future<Output = Result<Decision, NodeError>> + Send;
 
-    /// One lock; `None` if it is free.
+    /// One lock; `None` if it is free. Refused if the caller's key is taken no longer.
     fn lock(
         &self,
         caller: &Caller,
         key: &Key,
         consistency: Consistency,
-    ) -> impl Future<Output = Result<Option<LockView>, NodeError>> + Send;
+    ) -> impl Future<Output = Result<Result<Option<LockView>, Refusal>, NodeError>> + Send;
 
-    /// Locks whose key starts with `prefix`, after `after`, at most `limit`.
+    /// Locks whose key starts with `prefix`, after `after`, at most `limit`. Refused if the caller's
+    /// key is taken no longer.
     fn locks(
         &self,
         caller: &Caller,
@@ -56,7 +59,7 @@ pub trait Locks: Clone + Send + Sync + 'static {
         after: Option<&Key>,
         limit: usize,
         consistency: Consistency,
-    ) -> impl Future<Output = Result<LocksPage, NodeError>> + Send;
+    ) -> impl Future<Output = Result<Result<LocksPage, Refusal>, NodeError>> + Send;
 
     /// What this node knows of its cluster.
     fn status(&self) -> ClusterStatus;
@@ -64,6 +67,11 @@ pub trait Locks: Clone + Send + Sync + 'static {
     /// Whether this node can serve.
     fn is_ready(&self) -> bool;
 }
+
+/// All that the edge needs of a node.
+pub trait Backend: Locks + Accounts {}
+
+impl<T: Locks + Accounts> Backend for T {}
 
 /// An acquire under way. Dropped before [`PendingAcquire::handed_over`], it is given up.
 pub trait PendingAcquire: Send + 'static {
@@ -102,7 +110,7 @@ impl Locks for Node {
         caller: &Caller,
         key: &Key,
         consistency: Consistency,
-    ) -> Result<Option<LockView>, NodeError> {
+    ) -> Result<Result<Option<LockView>, Refusal>, NodeError> {
         Node::lock(self, caller, key, consistency).await
     }
 
@@ -113,7 +121,7 @@ impl Locks for Node {
         after: Option<&Key>,
         limit: usize,
         consistency: Consistency,
-    ) -> Result<LocksPage, NodeError> {
+    ) -> Result<Result<LocksPage, Refusal>, NodeError> {
         Node::locks(self, caller, prefix, after, limit, consistency).await
     }
 

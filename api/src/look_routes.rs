@@ -31,9 +31,9 @@ async fn try_lock<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Bod
     let consistency = one_lock(head.uri.query())?;
     let view = within(
         edge.limits.answer_margin,
-        edge.locks.lock(&caller, &key, consistency),
+        edge.backend.lock(&caller, &key, consistency),
     );
-    match view.await? {
+    match view.await?? {
         Some(view) => Ok(ok(Body::from(json_bytes(&LockReply::from(&view))))),
         None => Err(Problem::new(Code::LockNotFound, "the lock is free")),
     }
@@ -56,9 +56,9 @@ async fn try_locks<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Bo
         consistency,
     } = Listing::read(head.uri.query())?;
     let page = edge
-        .locks
+        .backend
         .locks(&caller, &prefix, after.as_ref(), limit, consistency);
-    let page = within(edge.limits.answer_margin, page).await?;
+    let page = within(edge.limits.answer_margin, page).await??;
     let cursor = page.next_after.as_ref().map(cursor_of);
     Ok(ok(Body::from(json_bytes(&LocksReply::new(&page, cursor)))))
 }
@@ -74,7 +74,7 @@ pub(crate) async fn cluster<L: Locks>(
 async fn try_cluster<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Body>, Problem> {
     auth::caller(edge, &head.headers).await??;
     Ok(ok(Body::from(json_bytes(&ClusterReply::from(
-        &edge.locks.status(),
+        &edge.backend.status(),
     )))))
 }
 
@@ -88,7 +88,7 @@ pub(crate) async fn readyz<L: Locks>(
     State(edge): State<Arc<Edge<L>>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    if edge.locks.is_ready() {
+    if edge.backend.is_ready() {
         return ok(Body::from(r#"{"ready":true}"#));
     }
     Problem::new(

@@ -7,10 +7,14 @@ use std::time::Duration;
 use axum::body::Body;
 use evermind_lock::outcome::Current;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
+use crate::rates::RateLimited;
 use crate::replies::{Config, LOG_INDEX, json_bytes};
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// What went wrong, as a word that a program can act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +29,13 @@ pub(crate) enum Code {
     BodyTooLarge,
     RequestTimeout,
     Unauthorized,
+    /// No such licence key: 401.
+    LicenceUnknown,
+    /// Expired or revoked: 403.
+    LicenceInactive,
+    QuotaExceeded,
+    LicenceNotFound,
+    ApiKeyNotFound,
     RateLimited,
     LimitReached,
     NoLeader,
@@ -77,6 +88,11 @@ impl Code {
             Code::BodyTooLarge => row!("body_too_large", PAYLOAD_TOO_LARGE, No, "The body is too large"),
             Code::RequestTimeout => row!("request_timeout", REQUEST_TIMEOUT, No, "The body did not arrive in time"),
             Code::Unauthorized => row!("unauthorized", UNAUTHORIZED, No, "No valid API key"),
+            Code::LicenceUnknown => row!("licence_inactive", UNAUTHORIZED, No, "No valid licence key"),
+            Code::LicenceInactive => row!("licence_inactive", FORBIDDEN, Yes, "The licence is expired or revoked"),
+            Code::QuotaExceeded => row!("quota_exceeded", PAYMENT_REQUIRED, Yes, "The licence's allowance is spent"),
+            Code::LicenceNotFound => row!("licence_not_found", NOT_FOUND, Yes, "There is no such licence"),
+            Code::ApiKeyNotFound => row!("api_key_not_found", NOT_FOUND, Yes, "The licence has no such API key"),
             Code::RateLimited => row!("rate_limited", TOO_MANY_REQUESTS, No, "Too many requests"),
             Code::LimitReached => row!("limit_reached", TOO_MANY_REQUESTS, No, "A limit is reached"),
             Code::NoLeader => row!("no_leader", SERVICE_UNAVAILABLE, Yes, "Nothing was done: the cluster cannot take requests here right now"),
@@ -95,6 +111,7 @@ pub(crate) struct Problem {
     /// Whole seconds.
     retry_after: Option<u64>,
     holder: Option<Current>,
+    rate_limit: Option<RateLimited>,
     /// What the acquire cost.
     attempts: u32,
     log_index: Option<u64>,
@@ -114,6 +131,7 @@ impl Problem {
             detail: detail.into(),
             retry_after,
             holder: None,
+            rate_limit: None,
             attempts: 0,
             log_index: None,
             closes: false,
@@ -134,6 +152,21 @@ impl Problem {
     pub(crate) fn held(mut self, attempts: u32, holder: Option<Current>) -> Self {
         self.attempts = attempts;
         self.holder = holder;
+        self
+    }
+
+    pub(crate) fn costing(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    pub(crate) fn rate_limit(
+        mut self,
+        policy: &'static str,
+        per_second: u32,
+        wait: Duration,
+    ) -> Self {
+        self.rate_limit = Some(RateLimited::new(policy, per_second, wait));
         self
     }
 
@@ -206,8 +239,17 @@ impl Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.code == Code::Unauthorized {
+        if row.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(rate) = self.rate_limit {
+            for (name, text) in [
+                (RATE_LIMIT_POLICY, rate.policy()),
+                (RATE_LIMIT, rate.limit()),
+            ] {
+                // Digits and our own words.
+                headers.extend(HeaderValue::from_str(&text).ok().map(|value| (name, value)));
+            }
         }
         if let Some(index) = self.log_index {
             headers.insert(LOG_INDEX, HeaderValue::from(index));

@@ -1,9 +1,11 @@
 //! Names and values in a request's path and query.
 
+use evermind_lock::command::LicenceId;
 use evermind_lock::names::Key;
 use evermind_raft::api::Consistency;
 
 use crate::problem::Problem;
+use crate::public_id::licence_of;
 use crate::requests::named;
 
 /// Locks on a page where nothing is said.
@@ -42,6 +44,27 @@ impl Listing {
             after: cursor.as_deref().map(key_of_cursor).transpose()?,
             limit: limit.as_deref().map_or(Ok(PAGE_DEFAULT), limit_of)?,
             consistency: consistency_of(consistency.as_deref())?,
+        })
+    }
+}
+
+/// The query of `GET /admin/licences`.
+#[derive(Debug)]
+pub(crate) struct LicenceListing {
+    pub(crate) after: Option<LicenceId>,
+    pub(crate) limit: usize,
+}
+
+impl LicenceListing {
+    pub(crate) fn read(query: Option<&str>) -> Result<Self, Problem> {
+        let [cursor, limit] = parameters(query, &["cursor", "limit"])?;
+        let after = cursor.as_deref().map(|cursor| {
+            licence_of(cursor)
+                .ok_or_else(|| Problem::invalid("cursor must be one that an earlier page gave"))
+        });
+        Ok(Self {
+            after: after.transpose()?,
+            limit: limit.as_deref().map_or(Ok(PAGE_DEFAULT), limit_of)?,
         })
     }
 }

@@ -1,11 +1,12 @@
 //! From what the node says to what the caller is told.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use evermind_lock::limits;
-use evermind_lock::outcome::{HeldReason, Limit, Refusal};
+use evermind_lock::outcome::{CutOff, HeldReason, Limit, Refusal};
 use evermind_raft::api::NodeError;
 
+use crate::calendar;
 use crate::problem::{Code, Problem};
 
 /// A held lock may be released long before its lease ends, so the advice when to come back is
@@ -55,6 +56,35 @@ impl From<Refusal> for Problem {
             Refusal::Unauthorized => {
                 Problem::new(Code::Unauthorized, "the API key is unknown or was deleted")
             }
+            Refusal::LicenceInactive => Problem::new(
+                Code::LicenceInactive,
+                "the licence is expired or was revoked: ask the operator of the cluster for another",
+            ),
+            Refusal::LicenceUnknown => {
+                Problem::new(Code::LicenceUnknown, "the licence key is unknown")
+            }
+            Refusal::LicenceNotFound => {
+                Problem::new(Code::LicenceNotFound, "there is no licence of this id")
+            }
+            Refusal::ApiKeyNotFound => Problem::new(
+                Code::ApiKeyNotFound,
+                "the licence has no such API key: it was never made, was deleted, or is another's",
+            ),
+            Refusal::QuotaExceeded {
+                limit,
+                next_period_ms,
+            } => quota(limit, next_period_ms),
+            Refusal::CutOff { reason, attempts } => match reason {
+                CutOff::KeyDeleted => Problem::new(
+                    Code::Unauthorized,
+                    "the API key was deleted while the request stood in line",
+                ),
+                CutOff::LicenceInactive => Problem::new(
+                    Code::LicenceInactive,
+                    "the licence ended while the request stood in line",
+                ),
+            }
+            .costing(attempts),
             // The node's own bound, like `Busy`: the caller sends too much at once.
             Refusal::LimitReached(Limit::OpenOperations) => {
                 Problem::new(Code::RateLimited, limit(Limit::OpenOperations))
@@ -70,6 +100,26 @@ impl From<Refusal> for Problem {
             ),
         }
     }
+}
+
+fn quota(limit: u64, next_period_ms: Option<u64>) -> Problem {
+    let next = next_period_ms.and_then(calendar::write);
+    let next = next.map_or_else(
+        || "it does not begin anew".to_owned(),
+        |date| format!("it begins anew at {date}"),
+    );
+    let problem = Problem::new(
+        Code::QuotaExceeded,
+        format!("the licence's {limit} attempts are spent; {next}"),
+    );
+    let Some(next_ms) = next_period_ms else {
+        return problem;
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let wait = now.map_or(Duration::ZERO, |now| {
+        Duration::from_millis(next_ms).saturating_sub(now)
+    });
+    problem.retry_after(wait)
 }
 
 fn held(reason: HeldReason) -> &'static str {
@@ -108,6 +158,11 @@ fn limit(which: Limit) -> String {
         ),
         Limit::OpenOperations => ("requests open on this node", limits::OPEN_OPERATIONS_MAX),
         Limit::ApiKeys => ("API keys in the cluster", limits::API_KEYS_MAX as u64),
+        Limit::ApiKeysPerLicence => (
+            "API keys of one licence",
+            limits::API_KEYS_PER_LICENCE_MAX as u64,
+        ),
+        Limit::Licences => ("licences in the cluster", limits::LICENCES_MAX as u64),
         Limit::Members => ("members ever seen", limits::MEMBERS_MAX as u64),
     };
     format!("there may be at most {max} {what}, and there are")

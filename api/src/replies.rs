@@ -46,6 +46,14 @@ pub(crate) struct ExtendedReply<'a> {
     pub(crate) fencing_token: u64,
 }
 
+/// A key just made: the only answer that has it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ApiKeyReply<'a> {
+    pub(crate) api_key: &'a str,
+    pub(crate) id: String,
+}
+
 #[derive(Serialize)]
 pub(crate) struct ReleasedReply<'a> {
     pub(crate) released: bool,

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,6 +19,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::app::App;
 use crate::handed_over::AfterWait;
+use crate::key_routes::PeerAddress;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits};
 use crate::watch::Watch;
 use crate::wire::Wire;
@@ -81,14 +83,15 @@ async fn accept(
     let mut pause = ACCEPT_PAUSE_MIN;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 pause = ACCEPT_PAUSE_MIN;
                 let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
                     tracing::debug!("over the limit of connections: one is closed");
                     let _ = stream.try_write(FULL);
                     continue;
                 };
-                tokio::spawn(connection(stream, app.clone(), stages.clone(), permit));
+                let app = app.clone();
+                tokio::spawn(connection(stream, from.ip(), app, stages.clone(), permit));
             }
             Err(error) => {
                 tracing::warn!(%error, ?pause, "accepting a connection failed");
@@ -102,6 +105,7 @@ async fn accept(
 /// Serves one connection to its end. The permit is the place it takes up.
 async fn connection(
     stream: TcpStream,
+    from: IpAddr,
     app: App,
     mut stages: watch::Receiver<Stage>,
     permit: OwnedSemaphorePermit,
@@ -117,7 +121,9 @@ async fn connection(
         watch.work_begins();
         let (app, watch) = (&app, &watch);
         async move {
-            let response = app.call(request.map(Body::new)).await;
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(PeerAddress(from));
+            let response = app.call(request).await;
             if watch.caller_left() && response.extensions().get::<AfterWait>().is_some() {
                 // Dropped unanswered, the grant is given back.
                 return Err(io::Error::from(io::ErrorKind::ConnectionAborted));

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{Holder, IdempotencyKey, IdentityId, Key, Resource};
+use crate::licence::Period;
+use crate::names::{Holder, IdempotencyKey, IdentityId, Key, LicenceName, Resource};
 
 /// A node of the cluster. Never used again once it has been wiped or removed.
 pub type NodeId = u64;
@@ -72,7 +73,11 @@ impl fmt::Display for Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct KeyId(pub u64);
 
-/// The SHA-256 of an API key.
+/// The public number of a licence: an identifier for commands, lists and logs, never a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LicenceId(pub u64);
+
+/// The SHA-256 of an API key or a licence key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct KeyHash(pub [u8; 32]);
 
@@ -121,12 +126,31 @@ pub enum Action {
     },
     /// Records where a member is and, at first contact, which disk it has.
     RecordMember(Member),
-    /// Adds the operator's own API key. Known hashes change nothing.
+    /// Adds the operator's own API key to the built-in licence of an identity, which is made with
+    /// the first. Known hashes change nothing; a revoked licence takes no more.
     AddApiKey {
         /// Its hash.
         hash: KeyHash,
         /// Whose locks it opens.
         identity: IdentityId,
+    },
+    /// Issues a licence.
+    CreateLicence(CreateLicence),
+    /// Takes a licence back, for good: its keys are refused, its waits end.
+    RevokeLicence(LicenceId),
+    /// Makes an API key under a licence.
+    CreateApiKey {
+        /// The hash of the licence key.
+        licence: KeyHash,
+        /// The hash of the new API key.
+        hash: KeyHash,
+    },
+    /// Deletes an API key of a licence: it is refused, its waits end.
+    DeleteApiKey {
+        /// The hash of the licence key.
+        licence: KeyHash,
+        /// The hash of the API key.
+        hash: KeyHash,
     },
 }
 
@@ -144,6 +168,10 @@ impl Action {
             Action::Found { .. } => "found",
             Action::RecordMember(_) => "record-member",
             Action::AddApiKey { .. } => "add-api-key",
+            Action::CreateLicence(_) => "create-licence",
+            Action::RevokeLicence(_) => "revoke-licence",
+            Action::CreateApiKey { .. } => "create-api-key",
+            Action::DeleteApiKey { .. } => "delete-api-key",
         }
     }
 }
@@ -196,6 +224,23 @@ pub struct Release {
     pub holder: Holder,
     /// The caller's `Idempotency-Key`, if it sent one.
     pub idempotency: Option<Idempotency>,
+}
+
+/// See [`Action::CreateLicence`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateLicence {
+    /// What its operator calls it. Need not be unique.
+    pub name: LicenceName,
+    /// Whose locks its keys open; may be another licence's as well.
+    pub identity: IdentityId,
+    /// The hash of its licence key.
+    pub key: KeyHash,
+    /// Attempts in one period, up to [`crate::limits::ALLOWANCE_MAX`]; `None` is unlimited.
+    pub limit: Option<u64>,
+    /// How long a period is.
+    pub period: Period,
+    /// From this wall-clock ms since 1970 on it is expired.
+    pub expires_ms: Option<u64>,
 }
 
 /// One HTTP request's tie to a wait or a grant.

@@ -5,6 +5,7 @@
 //! The same log gives the same table on every node, whatever the node.
 
 pub mod command;
+pub mod licence;
 pub mod limits;
 pub mod names;
 pub mod outcome;

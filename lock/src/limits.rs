@@ -33,8 +33,22 @@ pub const LOCKS_MAX: usize = 4_194_304;
 pub const ATTACHMENTS_PER_WAITER_MAX: usize = 16;
 /// Idempotency keys that one wait settles. Keeps the record of a full queue below 16 MiB.
 pub const IDEMPOTENCY_KEYS_PER_WAITER_MAX: usize = 4;
-/// API keys, deleted ones included.
+/// Bytes in a licence's name.
+pub const LICENCE_NAME_BYTES_MAX: usize = 128;
+/// Licences, revoked ones included: their usage is kept.
+pub const LICENCES_MAX: usize = 16_384;
+/// API keys in all.
 pub const API_KEYS_MAX: usize = 65_536;
+/// API keys of one licence.
+pub const API_KEYS_PER_LICENCE_MAX: usize = 1_024;
+/// Deleted keys that a licence remembers, so that deleting one again is no failure.
+pub const DELETED_KEYS_REMEMBERED: usize = 16;
+/// Periods in which anything was charged that a licence remembers: two years of months.
+pub const PAST_PERIODS_MAX: usize = 24;
+/// The most attempts a licence may allow: every JSON reader holds such a number exactly.
+pub const ALLOWANCE_MAX: u64 = (1 << 53) - 1;
+/// A key's last use is noted when the one noted is older than this, in wall-clock ms.
+pub const LAST_USE_EVERY_MS: u64 = 60_000;
 /// Members ever seen: ids are never used again.
 pub const MEMBERS_MAX: usize = 1_024;
 /// Fencing tokens stay below this, so that every JSON reader holds them exactly.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{HOLDER_BYTES_MAX, IDENTITY_BYTES_MAX, KEY_BYTES_MAX};
+use crate::limits::{HOLDER_BYTES_MAX, IDENTITY_BYTES_MAX, KEY_BYTES_MAX, LICENCE_NAME_BYTES_MAX};
 
 /// Why a name was refused. The text says what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +22,9 @@ pub enum NameError {
     /// An idempotency key is 1 to 128 visible ASCII characters.
     #[error("must be 1 to {HOLDER_BYTES_MAX} visible ASCII characters")]
     IdempotencyKey,
+    /// A licence's name is 1 to 128 bytes of UTF-8 without control characters.
+    #[error("must be 1 to {LICENCE_NAME_BYTES_MAX} bytes of UTF-8 without control characters")]
+    LicenceName,
 }
 
 macro_rules! name {
@@ -94,6 +97,13 @@ name!(
     IdempotencyKey,
     IdempotencyKey,
     visible_ascii
+);
+name!(
+    /// What an operator calls a licence: 1 to 128 bytes of UTF-8, no control characters.
+    LicenceName,
+    LicenceName,
+    |text| (1..=LICENCE_NAME_BYTES_MAX).contains(&text.len())
+        && !text.chars().any(char::is_control)
 );
 
 /// What a lock is on: the pair, never a joined string, so that no choice of characters can make

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::OpId;
+use crate::command::{KeyId, LicenceId, OpId};
 use crate::names::{Holder, Resource};
 
 /// What came of a command, and of which entry.
@@ -37,6 +37,10 @@ pub enum Outcome {
     /// A late duplicate of an operation that was answered long ago, or of an older boot. Nothing
     /// changed and nobody waits for this.
     Stale,
+    /// The licence is there.
+    LicenceCreated(LicenceId),
+    /// The API key can be used.
+    ApiKeyCreated(KeyId),
 }
 
 /// See [`Outcome::Granted`].
@@ -84,6 +88,37 @@ pub enum Refusal {
     IdempotencyMismatch,
     /// The grant that the repeated operation made has ended.
     GrantEnded,
+    /// The API key's licence, or the licence itself, is expired or revoked.
+    LicenceInactive,
+    /// No licence has this licence key.
+    LicenceUnknown,
+    /// No licence has this number.
+    LicenceNotFound,
+    /// The licence has no such API key.
+    ApiKeyNotFound,
+    /// The licence's allowance is spent.
+    QuotaExceeded {
+        /// Attempts in one period.
+        limit: u64,
+        /// When the next period begins, in wall-clock ms since 1970.
+        next_period_ms: Option<u64>,
+    },
+    /// The wait was cut off: its caller's key is taken no longer.
+    CutOff {
+        /// Why.
+        reason: CutOff,
+        /// What polling would have cost until then.
+        attempts: u32,
+    },
+}
+
+/// Why a wait was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CutOff {
+    /// The API key was deleted.
+    KeyDeleted,
+    /// The licence expired or was revoked.
+    LicenceInactive,
 }
 
 /// Why an acquire ended without the lock.
@@ -131,6 +166,10 @@ pub enum Limit {
     ApiKeys,
     /// [`crate::limits::MEMBERS_MAX`]
     Members,
+    /// [`crate::limits::LICENCES_MAX`]
+    Licences,
+    /// [`crate::limits::API_KEYS_PER_LICENCE_MAX`]
+    ApiKeysPerLicence,
 }
 
 /// What else an entry did, for those who wait.

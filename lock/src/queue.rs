@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::OpId;
+use crate::command::{KeyId, LicenceId, OpId};
 use crate::names::{Holder, IdempotencyKey};
 
 /// One HTTP request that waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attached {
     pub(crate) operation: OpId,
+    /// With which API key.
+    pub(crate) caller: KeyId,
     /// Cluster time of the entry that first applied `operation`.
     pub(crate) since_ms: u64,
     pub(crate) idempotency: Option<IdempotencyKey>,
@@ -21,6 +23,9 @@ pub(crate) struct Attached {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Waiter {
     pub(crate) holder: Holder,
+    /// Which licence admitted it: charged with one attempt when it joined, and with the rest when
+    /// the wait ends.
+    pub(crate) licence: LicenceId,
     /// Unique in the cluster, and rising: the order of the line.
     pub(crate) place: u64,
     /// Cluster time of first joining. What polling would have cost counts from here.

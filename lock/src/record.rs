@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{KeyHash, KeyId, Member, NodeId};
+use crate::command::{KeyHash, LicenceId, Member, NodeId};
 use crate::grant::Grants;
 pub use crate::idempotency::{Endpoint, IdempotencyId, IdempotencyRecord};
-use crate::names::{IdentityId, Resource};
+pub use crate::licence::{ApiKey, Licence};
+use crate::names::Resource;
 use crate::queue::Queue;
 pub use crate::session::Session;
 
@@ -24,6 +25,8 @@ pub enum RecordKey {
     ApiKey(KeyHash),
     /// A member.
     Member(NodeId),
+    /// A licence, with its usage.
+    Licence(LicenceId),
 }
 
 /// One record. Each encodes to less than 16 MiB.
@@ -41,6 +44,8 @@ pub enum Record {
     ApiKey(ApiKey),
     /// For [`RecordKey::Member`].
     Member(Member),
+    /// For [`RecordKey::Licence`].
+    Licence(Licence),
 }
 
 /// What belongs to the table as a whole.
@@ -58,6 +63,8 @@ pub struct Meta {
     pub(crate) next_record: u64,
     /// The next API key's.
     pub(crate) next_key: u64,
+    /// The next licence's. Licences are never forgotten, so every number below has one.
+    pub(crate) next_licence: u64,
     /// Settled once.
     pub(crate) global_prefix: Option<String>,
 }
@@ -71,6 +78,7 @@ impl Default for Meta {
             next_place: 1,
             next_record: 1,
             next_key: 1,
+            next_licence: 1,
             global_prefix: None,
         }
     }
@@ -87,11 +95,4 @@ impl Lock {
     pub(crate) fn is_empty(&self) -> bool {
         self.grants.is_empty() && self.queue.is_empty()
     }
-}
-
-/// An API key, as it is replicated: never the secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApiKey {
-    pub(crate) id: KeyId,
-    pub(crate) identity: IdentityId,
 }

@@ -1,17 +1,23 @@
-//! A big ordered map in a fixed number of parts, so that freezing it costs the number of parts
-//! and a write after that copies one part.
+//! A big ordered map in a fixed number of parts, in groups: freezing it costs the number of groups,
+//! and a write after that copies one group's pointers and one part.
 
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
-use crate::command::KeyHash;
+use crate::command::{KeyHash, LicenceId};
 use crate::idempotency::IdempotencyId;
 use crate::names::Resource;
 
-/// Parts of a map. At 1,000,000 entries each part has about a thousand: copying one is well below
-/// a millisecond.
-pub(crate) const SHARDS: usize = 1024;
+/// Groups of a map.
+const GROUPS: usize = 128;
+
+/// Parts of a group.
+const PARTS: usize = 128;
+
+/// Parts of a map. At 1,000,000 entries each has about sixty: copying one, whose entries are all
+/// over memory, takes some 30 us, and a batch of 64 entries may have to copy 64.
+pub(crate) const SHARDS: usize = GROUPS * PARTS;
 
 /// A key that says which part it belongs to: the same on every node, in every build.
 pub(crate) trait ShardKey: Ord + Clone {
@@ -58,24 +64,65 @@ impl ShardKey for KeyHash {
     }
 }
 
-/// The map. A clone shares every part with its original until one of them writes.
+/// Numbers that count up need no hash to be spread.
+impl ShardKey for LicenceId {
+    fn shard_hash(&self) -> u64 {
+        self.0
+    }
+}
+
+type Part<K, V> = BTreeMap<K, V>;
+
+/// Parts that are copied together as pointers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Group<K, V> {
+    parts: Vec<Arc<Part<K, V>>>,
+    /// Entries in all parts: an empty group is passed over.
+    len: usize,
+}
+
+impl<K, V> Group<K, V> {
+    fn parts(&self) -> impl Iterator<Item = &Part<K, V>> {
+        let parts = self.parts.iter().filter(|part| !part.is_empty());
+        parts.map(AsRef::as_ref)
+    }
+}
+
+/// The map. A clone shares everything with its original until one of them writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shards<K, V> {
-    parts: Vec<Arc<BTreeMap<K, V>>>,
+    groups: Vec<Arc<Group<K, V>>>,
     len: usize,
+}
+
+/// Where a key belongs.
+struct At {
+    group: usize,
+    part: usize,
+}
+
+impl At {
+    fn of(key: &impl ShardKey) -> Self {
+        // The remainder is below SHARDS, so nothing is cut off.
+        let shard = usize::try_from(key.shard_hash() % SHARDS as u64).expect("below SHARDS");
+        Self {
+            group: shard / PARTS,
+            part: shard % PARTS,
+        }
+    }
 }
 
 impl<K: ShardKey, V: Clone> Shards<K, V> {
     pub(crate) fn new() -> Self {
+        // One empty part and one empty group stand for all until they are written to.
+        let group = Arc::new(Group {
+            parts: vec![Arc::default(); PARTS],
+            len: 0,
+        });
         Self {
-            parts: (0..SHARDS).map(|_| Arc::default()).collect(),
+            groups: vec![group; GROUPS],
             len: 0,
         }
-    }
-
-    fn at(key: &K) -> usize {
-        // The remainder is below SHARDS, so nothing is cut off.
-        usize::try_from(key.shard_hash() % SHARDS as u64).expect("below SHARDS")
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -83,48 +130,67 @@ impl<K: ShardKey, V: Clone> Shards<K, V> {
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
-        self.parts[Self::at(key)].get(key)
+        let at = At::of(key);
+        self.groups[at.group].parts[at.part].get(key)
+    }
+
+    /// Changes a part, copied first if it is shared. `change` says how many entries came or went.
+    fn change<T>(&mut self, at: &At, change: impl FnOnce(&mut Part<K, V>) -> (T, isize)) -> T {
+        let group = Arc::make_mut(&mut self.groups[at.group]);
+        let (changed, came) = change(Arc::make_mut(&mut group.parts[at.part]));
+        group.len = group.len.strict_add_signed(came);
+        self.len = self.len.strict_add_signed(came);
+        changed
     }
 
     /// Copies the part if it is shared, and only if the key is there.
     pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        let part = &mut self.parts[Self::at(key)];
-        if !part.contains_key(key) {
+        let at = At::of(key);
+        if !self.groups[at.group].parts[at.part].contains_key(key) {
             return None;
         }
-        Arc::make_mut(part).get_mut(key)
+        let group = Arc::make_mut(&mut self.groups[at.group]);
+        Arc::make_mut(&mut group.parts[at.part]).get_mut(key)
     }
 
     pub(crate) fn get_or_insert_with(&mut self, key: &K, value: impl FnOnce() -> V) -> &mut V {
-        let part = Arc::make_mut(&mut self.parts[Self::at(key)]);
-        let len = &mut self.len;
+        let at = At::of(key);
+        let group = Arc::make_mut(&mut self.groups[at.group]);
+        let (len, group_len) = (&mut self.len, &mut group.len);
+        let part = Arc::make_mut(&mut group.parts[at.part]);
         part.entry(key.clone()).or_insert_with(|| {
             *len += 1;
+            *group_len += 1;
             value()
         })
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let part = Arc::make_mut(&mut self.parts[Self::at(&key)]);
-        let before = part.insert(key, value);
-        self.len += usize::from(before.is_none());
-        before
+        self.change(&At::of(&key), |part| {
+            let before = part.insert(key, value);
+            let came = isize::from(before.is_none());
+            (before, came)
+        })
     }
 
     /// Copies the part if it is shared, and only if the key is there.
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
-        let part = &mut self.parts[Self::at(key)];
-        if !part.contains_key(key) {
+        let at = At::of(key);
+        if !self.groups[at.group].parts[at.part].contains_key(key) {
             return None;
         }
-        self.len -= 1;
-        Arc::make_mut(part).remove(key)
+        self.change(&at, |part| (part.remove(key), -1))
+    }
+
+    /// Every part with anything in it.
+    fn parts(&self) -> impl Iterator<Item = &Part<K, V>> {
+        let groups = self.groups.iter().filter(|group| group.len > 0);
+        groups.flat_map(|group| group.parts())
     }
 
     /// Every entry, part by part: a fixed order, but not the keys' order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        let parts = self.parts.iter().filter(|part| !part.is_empty());
-        parts.flat_map(|part| part.iter())
+        self.parts().flat_map(BTreeMap::iter)
     }
 
     /// The range in each part, each in the keys' order.
@@ -132,19 +198,20 @@ impl<K: ShardKey, V: Clone> Shards<K, V> {
         &self,
         range: &R,
     ) -> impl Iterator<Item = std::collections::btree_map::Range<'_, K, V>> {
-        self.parts.iter().map(|part| part.range(range.clone()))
+        self.parts().map(|part| part.range(range.clone()))
     }
 
     /// Entries in the largest part.
     #[cfg(test)]
     pub(crate) fn part_len_max(&self) -> usize {
-        self.parts.iter().map(|part| part.len()).max().unwrap_or(0)
+        self.parts().map(BTreeMap::len).max().unwrap_or(0)
     }
 
     /// How many parts are not the same memory in both.
     #[cfg(test)]
     pub(crate) fn parts_apart(&self, other: &Self) -> usize {
-        let pairs = self.parts.iter().zip(&other.parts);
-        pairs.filter(|(a, b)| !Arc::ptr_eq(a, b)).count()
+        let groups = self.groups.iter().zip(&other.groups);
+        let parts = groups.flat_map(|(a, b)| a.parts.iter().zip(&b.parts));
+        parts.filter(|(a, b)| !Arc::ptr_eq(a, b)).count()
     }
 }

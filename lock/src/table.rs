@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::command::{Action, Command, KeyHash, KeyId, Member, NodeId, OpId, Operation, Stamp};
+use crate::command::{Action, Command, KeyHash, LicenceId, Member, NodeId, OpId, Operation, Stamp};
 use crate::deadlines::{Deadlines, Due};
 use crate::idempotency::{IdempotencyId, IdempotencyRecord};
 use crate::names::{IdentityId, Resource};
 use crate::outcome::{Decision, Event, HeldReason, Outcome, Refusal};
-use crate::record::{ApiKey, Lock, Meta, RecordKey, Session};
+use crate::record::{ApiKey, Licence, Lock, Meta, RecordKey, Session};
 use crate::shards::Shards;
 
 mod acquire;
@@ -17,6 +17,7 @@ mod cluster;
 mod frozen_tests;
 mod hold;
 mod invariants;
+mod licences;
 mod named;
 mod persist;
 mod query;
@@ -45,6 +46,8 @@ pub struct EntryContext {
 /// - every lease, wait, detached place and decided idempotency record has its deadline, and there
 ///   are no other deadlines; none is due once an entry is applied;
 /// - an open idempotency record belongs to exactly one waiter, which lists it;
+/// - every API key and every wait has its licence, which is charged for each attempt once: for the
+///   first when it is admitted, for the rest in the entry that ends the wait;
 /// - every bound of [`crate::limits`] holds.
 #[derive(Debug)]
 pub struct LockTable {
@@ -61,6 +64,7 @@ struct State {
     locks: Shards<Resource, Lock>,
     idempotency: Shards<IdempotencyId, IdempotencyRecord>,
     sessions: Arc<BTreeMap<NodeId, Arc<Session>>>,
+    licences: Shards<LicenceId, Licence>,
     api_keys: Shards<KeyHash, ApiKey>,
     members: Arc<BTreeMap<NodeId, Member>>,
 }
@@ -75,7 +79,7 @@ struct Index {
     counts: BTreeMap<IdentityId, Counts>,
     /// Over all identities.
     total: Counts,
-    identities: BTreeMap<KeyId, IdentityId>,
+    accounts: licences::Accounts,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +118,7 @@ impl LockTable {
                 locks: Shards::new(),
                 idempotency: Shards::new(),
                 sessions: Arc::default(),
+                licences: Shards::new(),
                 api_keys: Shards::new(),
                 members: Arc::default(),
             },
@@ -153,7 +158,10 @@ impl LockTable {
     fn is_small(&self) -> bool {
         let state = &self.state;
         let locks = state.locks.len() + self.waiting();
-        let rest = state.idempotency.len() + state.api_keys.len() + state.sessions.len();
+        let rest = state.idempotency.len()
+            + state.api_keys.len()
+            + state.sessions.len()
+            + state.licences.len();
         locks + rest < 64 && state.sessions.values().all(|session| session.is_small())
     }
 
@@ -171,6 +179,8 @@ impl LockTable {
 
     /// A grant made here starts its lease now, so nothing that it brings is due yet.
     fn end_due(&mut self, entry: &mut Entry<'_>) {
+        // First, so that no lease that ends now is handed to a licence that ends now.
+        self.end_expired(entry);
         while let Some(due) = self.index.deadlines.pop_due(self.now_ms()) {
             match due {
                 Due::Lease(resource, token) => self.end_grant(entry, &resource, token),
@@ -217,7 +227,13 @@ impl LockTable {
             (Action::Expire, _) => Outcome::Done,
             (Action::Found { global_prefix }, _) => self.found(global_prefix),
             (Action::RecordMember(member), _) => self.record_member(member),
-            (Action::AddApiKey { hash, identity }, _) => self.add_api_key(hash, identity),
+            (Action::AddApiKey { hash, identity }, _) => self.add_api_key(entry, hash, identity),
+            (Action::CreateLicence(create), _) => self.create_licence(create),
+            (Action::RevokeLicence(id), _) => self.revoke_licence(entry, id),
+            (Action::CreateApiKey { licence, hash }, _) => self.create_api_key(&licence, hash),
+            (Action::DeleteApiKey { licence, hash }, _) => {
+                self.delete_api_key(entry, &licence, hash)
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use evermind_lock::command::Idempotency;
 use evermind_lock::command::{KeyId, NodeId};
+use evermind_lock::licence::Standing;
 use evermind_lock::names::{Holder, IdentityId, Key};
 
 /// A caller whose API key was found in applied state. `apply` checks the key again.
@@ -13,6 +14,8 @@ pub struct Caller {
     pub key: KeyId,
     /// Whose locks it opens.
     pub identity: IdentityId,
+    /// Of its licence. Not active is for good, so nothing needs to be proposed for such a caller.
+    pub standing: Standing,
 }
 
 /// What to take.

@@ -3,10 +3,11 @@
 use std::future::pending;
 use std::sync::{Arc, Mutex};
 
-use evermind_api::{Locks, PendingAcquire};
-use evermind_lock::command::{KeyHash, KeyId};
-use evermind_lock::names::{IdentityId, Key};
-use evermind_lock::outcome::{Decision, Granted, Outcome};
+use evermind_api::{Accounts, Locks, PendingAcquire};
+use evermind_lock::command::{CreateLicence, KeyHash, KeyId, LicenceId};
+use evermind_lock::licence::{ApiKeyView, LicenceView, Period, Standing, Usage};
+use evermind_lock::names::{IdentityId, Key, LicenceName};
+use evermind_lock::outcome::{Decision, Granted, Outcome, Refusal};
 use evermind_lock::view::{LockView, LocksPage};
 use evermind_raft::api::{
     AcquireRequest, Caller, ClusterStatus, Consistency, ExtendRequest, MemberStatus, NodeError,
@@ -17,6 +18,8 @@ use tokio::sync::watch;
 
 /// The key that opens.
 pub(crate) const API_KEY: &str = "evk_right";
+/// The licence key that is known.
+pub(crate) const LICENCE_KEY: &str = "evl_right";
 /// A key that no node can look up right now.
 pub(crate) const UNDECIDED_KEY: &str = "evk_undecided";
 
@@ -49,6 +52,8 @@ struct Inner {
     extends: Mutex<Vec<ExtendRequest>>,
     releases: Mutex<Vec<ReleaseRequest>>,
     looks: Mutex<Vec<String>>,
+    commands: Mutex<Vec<String>>,
+    standing: watch::Sender<Standing>,
 }
 
 impl Fake {
@@ -60,6 +65,8 @@ impl Fake {
             extends: Mutex::default(),
             releases: Mutex::default(),
             looks: Mutex::default(),
+            commands: Mutex::default(),
+            standing: watch::channel(Standing::Active).0,
         }))
     }
 
@@ -110,6 +117,33 @@ impl Fake {
             Answer::Inability(error) => Err(error),
             Answer::Wait => pending().await,
         }
+    }
+
+    /// What was asked of licences and API keys.
+    pub(crate) fn commands(&self) -> Vec<String> {
+        self.0.commands.lock().unwrap().clone()
+    }
+
+    /// How every licence stands from now on.
+    pub(crate) fn stands(&self, standing: Standing) {
+        self.0.standing.send_replace(standing);
+    }
+
+    fn standing(&self) -> Standing {
+        *self.0.standing.borrow()
+    }
+
+    /// A read, or the refusal that the table would answer it with.
+    fn admit<T>(&self, read: T) -> Result<T, Refusal> {
+        match &*self.0.answer.borrow() {
+            Answer::Outcome(Outcome::Refused(refusal)) => Err(refusal.clone()),
+            _ => Ok(read),
+        }
+    }
+
+    async fn command(&self, what: String, outcome: Outcome) -> Result<Decision, NodeError> {
+        self.0.commands.lock().unwrap().push(what);
+        self.decide(|| outcome).await
     }
 
     fn looked(&self, what: String) -> Result<(), NodeError> {
@@ -175,6 +209,7 @@ impl Locks for Fake {
         Ok(right.then_some(Caller {
             key: KeyId(1),
             identity,
+            standing: self.standing(),
         }))
     }
 
@@ -207,9 +242,9 @@ impl Locks for Fake {
         _: &Caller,
         key: &Key,
         consistency: Consistency,
-    ) -> Result<Option<LockView>, NodeError> {
+    ) -> Result<Result<Option<LockView>, Refusal>, NodeError> {
         self.looked(format!("lock {key} {consistency:?}"))?;
-        Ok((key.as_str() != "free").then(|| view(key.clone())))
+        Ok(self.admit((key.as_str() != "free").then(|| view(key.clone()))))
     }
 
     async fn locks(
@@ -219,14 +254,14 @@ impl Locks for Fake {
         after: Option<&Key>,
         limit: usize,
         consistency: Consistency,
-    ) -> Result<LocksPage, NodeError> {
+    ) -> Result<Result<LocksPage, Refusal>, NodeError> {
         let after = after.map_or("-", Key::as_str);
         self.looked(format!("locks {prefix} {after} {limit} {consistency:?}"))?;
         let key = Key::new("a/b").unwrap();
-        Ok(LocksPage {
+        Ok(self.admit(LocksPage {
             locks: vec![view(key.clone())],
             next_after: Some(key),
-        })
+        }))
     }
 
     fn status(&self) -> ClusterStatus {
@@ -248,6 +283,88 @@ impl Locks for Fake {
 
     fn is_ready(&self) -> bool {
         !matches!(&*self.0.answer.borrow(), Answer::Inability(_))
+    }
+}
+
+impl Accounts for Fake {
+    async fn licence_key(&self, hash: KeyHash) -> Result<Option<Standing>, NodeError> {
+        let right = hash == KeyHash(Sha256::digest(LICENCE_KEY).into());
+        Ok(right.then_some(self.standing()))
+    }
+
+    async fn create_licence(&self, create: CreateLicence) -> Result<Decision, NodeError> {
+        let CreateLicence {
+            name,
+            identity,
+            limit,
+            period,
+            expires_ms,
+            ..
+        } = create;
+        let what = format!("create licence {name} {identity} {limit:?} {period:?} {expires_ms:?}");
+        self.command(what, Outcome::LicenceCreated(LicenceId(7)))
+            .await
+    }
+
+    async fn revoke_licence(&self, id: LicenceId) -> Result<Decision, NodeError> {
+        self.command(format!("revoke {}", id.0), Outcome::Done)
+            .await
+    }
+
+    async fn create_api_key(&self, _: KeyHash, _: KeyHash) -> Result<Decision, NodeError> {
+        self.command("create key".into(), Outcome::ApiKeyCreated(KeyId(12)))
+            .await
+    }
+
+    async fn delete_api_key(&self, _: KeyHash, _: KeyHash) -> Result<Decision, NodeError> {
+        self.command("delete key".into(), Outcome::Done).await
+    }
+
+    async fn licences(
+        &self,
+        after: Option<LicenceId>,
+        limit: usize,
+    ) -> Result<Vec<LicenceView>, NodeError> {
+        self.looked(format!("licences {after:?} {limit}"))?;
+        let first = after.map_or(0, |id| id.0) + 1;
+        let views = (first..=5).map(|number| licence(LicenceId(number)));
+        Ok(views.take(limit).collect())
+    }
+
+    async fn licence(
+        &self,
+        id: LicenceId,
+    ) -> Result<Option<(LicenceView, Vec<ApiKeyView>)>, NodeError> {
+        self.looked(format!("licence {}", id.0))?;
+        let key = ApiKeyView {
+            id: KeyId(12),
+            created_ms: 0,
+            used_ms: Some(86_400_000),
+        };
+        Ok((id.0 <= 5).then(|| (licence(id), vec![key])))
+    }
+}
+
+fn licence(id: LicenceId) -> LicenceView {
+    LicenceView {
+        id,
+        name: LicenceName::new("acme team").unwrap(),
+        identity: IdentityId::new("acme").unwrap(),
+        limit: Some(1_000),
+        period: Period::Month,
+        expires_ms: None,
+        created_ms: 0,
+        revoked_ms: None,
+        standing: Standing::Active,
+        is_built_in: false,
+        usage: Usage {
+            start_ms: 0,
+            end_ms: Some(31 * 86_400_000),
+            used: 310,
+            past: Vec::new(),
+        },
+        wall_ms: 10 * 86_400_000,
+        api_keys: 1,
     }
 }
 

@@ -125,7 +125,7 @@ async fn a_caller_gone_within_its_body_asks_nothing() {
 #[tokio::test]
 async fn an_answer_that_nobody_takes_is_given_up() {
     let fake = Fake::new(Answer::Grant);
-    let app = App::new(fake.clone(), Limits::default());
+    let app = App::new(fake.clone(), Limits::default(), None);
     let request = || {
         Request::post("/lock/acquire")
             .header("host", "t")

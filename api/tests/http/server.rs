@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use evermind_api::{App, Limits, serve};
+use evermind_api::{AdminToken, App, Limits, serve};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +15,9 @@ use crate::fake::{API_KEY, Answer, Fake};
 
 /// The smallest acquire, 11 bytes.
 pub(crate) const BODY: &str = r#"{"key":"k"}"#;
+
+/// Opens the admin routes.
+pub(crate) const ADMIN_TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,7 +39,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, wanted) = oneshot::channel();
-        let app = App::new(fake.clone(), limits);
+        let admin = AdminToken::new(ADMIN_TOKEN).unwrap();
+        let app = App::new(fake.clone(), limits, Some(admin));
         let serving = tokio::spawn(serve(listener, app, async move {
             let _ = wanted.await;
         }));
@@ -80,6 +84,28 @@ impl Server {
         body: impl AsRef<[u8]>,
     ) -> Reply {
         Reply::parse(&self.raw(post(path, headers, body)).await)
+    }
+
+    /// A request of any method, with or without a body, that asks for its connection to be closed.
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        bearer: &str,
+        body: Option<&str>,
+    ) -> Reply {
+        let (media, body) = match body {
+            Some(body) => ("content-type: application/json\r\n", body),
+            None => ("", ""),
+        };
+        let length = body.len();
+        Reply::parse(
+            &self
+                .raw(format!(
+                    "{method} {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\nauthorization: Bearer {bearer}\r\n{media}content-length: {length}\r\n\r\n{body}"
+                ))
+                .await,
+        )
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {

@@ -1,5 +1,6 @@
 //! Taking a lock, or joining its queue.
 
+use super::licences::Caller;
 use super::named::Recall;
 use super::{Entry, LockTable, refused};
 use crate::command::{Acquire, OpId};
@@ -15,6 +16,7 @@ use crate::queue::{Attached, Waiter};
 /// An acquire whose caller is known.
 pub(super) struct Asked {
     pub(super) operation: OpId,
+    pub(super) caller: Caller,
     pub(super) resource: Resource,
     pub(super) holder: Holder,
     pub(super) idempotency: Option<IdempotencyKey>,
@@ -48,7 +50,7 @@ impl LockTable {
         operation: OpId,
         acquire: Acquire,
     ) -> Outcome {
-        let (identity, recall) = match self.recall(
+        let (caller, recall) = match self.recall(
             acquire.caller,
             Endpoint::Acquire,
             acquire.idempotency.as_ref(),
@@ -63,6 +65,7 @@ impl LockTable {
             Recall::Open(resource, holder) => {
                 let asked = Asked {
                     operation,
+                    caller,
                     resource,
                     holder,
                     idempotency,
@@ -73,11 +76,12 @@ impl LockTable {
             Recall::Answered(answer) => return self.replay_acquire(answer),
         };
         let resource = Resource {
-            identity,
+            identity: caller.identity.clone(),
             key: acquire.key.clone(),
         };
         let asked = Asked {
             operation,
+            caller,
             resource: resource.clone(),
             holder: acquire.holder.clone(),
             idempotency,
@@ -100,11 +104,18 @@ impl LockTable {
                 waited_ms: 0,
                 attempts: 1,
             };
+            if let Err(refusal) = self.allows(asked.caller.licence) {
+                return refused(refusal);
+            }
+            self.charge(asked.caller.licence, 1);
             self.untie(&asked.resource, &asked.holder);
             return Outcome::Granted(granted);
         }
         if lock.is_some_and(|lock| lock.queue.of(&asked.holder).is_some()) {
             return self.attach(entry, asked);
+        }
+        if let Err(refusal) = self.allows(asked.caller.licence) {
+            return refused(refusal);
         }
         let (held, waiting) = lock.map_or((false, 0), |lock| {
             (!lock.grants.is_empty(), lock.queue.len())
@@ -116,6 +127,7 @@ impl LockTable {
         } = Terms::of(acquire);
         let waiter = Waiter {
             holder: asked.holder,
+            licence: asked.caller.licence,
             place: self.state.meta.next_place,
             joined_ms: self.now_ms(),
             window_ms,
@@ -124,6 +136,7 @@ impl LockTable {
             fifo: acquire.fifo,
             attached: vec![Attached {
                 operation: asked.operation,
+                caller: asked.caller.key,
                 since_ms: self.now_ms(),
                 idempotency: asked.idempotency.clone(),
             }],
@@ -135,11 +148,14 @@ impl LockTable {
             if let Some(limit) = self.lease_limit(&asked.resource) {
                 return refused(Refusal::LimitReached(limit));
             }
+            self.charge(waiter.licence, 1);
             let granted = self.grant(entry, &asked.resource, &waiter, Some(asked.operation));
             return granted.map_or(Outcome::Stale, Outcome::Granted);
         }
         if waiter.window_ms == 0 {
-            return self.held(&asked.resource, HeldReason::NoWait, waiter.attempts_max());
+            let attempts = waiter.attempts_max();
+            self.charge(waiter.licence, attempts);
+            return self.held(&asked.resource, HeldReason::NoWait, attempts);
         }
         let limit = if waiting >= WAITERS_PER_RESOURCE_MAX {
             Some(Limit::WaitersPerResource)
@@ -151,6 +167,7 @@ impl LockTable {
         if let Some(limit) = limit {
             return refused(Refusal::LimitReached(limit));
         }
+        self.charge(waiter.licence, 1);
         self.join(&asked.resource, waiter);
         Outcome::Queued
     }

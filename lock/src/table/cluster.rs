@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::{LockTable, refused};
-use crate::command::{KeyHash, KeyId, Member};
-use crate::limits::{API_KEYS_MAX, MEMBERS_MAX};
-use crate::names::IdentityId;
+use crate::command::Member;
+use crate::limits::MEMBERS_MAX;
 use crate::outcome::{Limit, Outcome, Refusal};
-use crate::record::{ApiKey, RecordKey};
+use crate::record::RecordKey;
 
 impl LockTable {
     /// Only the first counts.
@@ -30,22 +29,6 @@ impl LockTable {
         }
         self.touched.insert(RecordKey::Member(member.node));
         Arc::make_mut(&mut self.state.members).insert(member.node, member);
-        Outcome::Done
-    }
-
-    pub(super) fn add_api_key(&mut self, hash: KeyHash, identity: IdentityId) -> Outcome {
-        if self.state.api_keys.get(&hash).is_some() {
-            return Outcome::Done;
-        }
-        if self.state.api_keys.len() >= API_KEYS_MAX {
-            return refused(Refusal::LimitReached(Limit::ApiKeys));
-        }
-        let id = KeyId(self.state.meta.next_key);
-        self.state.meta.next_key += 1;
-        self.touched.insert(RecordKey::Meta);
-        self.touched.insert(RecordKey::ApiKey(hash));
-        self.index.identities.insert(id, identity.clone());
-        self.state.api_keys.insert(hash, ApiKey { id, identity });
         Outcome::Done
     }
 }

@@ -85,14 +85,14 @@ fn a_view_is_whole_and_shares_what_does_not_change() {
         let copied = apart(&table, &frozen) as u64;
         assert!(copied <= number + 1, "{copied} parts for {number} entries");
     }
-    // Meta, one session, and the locks.
-    assert_eq!(table.take_changes().len(), 52);
+    // Meta, one session, the licence that is charged, and the locks.
+    assert_eq!(table.take_changes().len(), 53);
 
     // No shard is so big that copying it would hold up an entry: at 1,000,000 leases each has five
-    // times as many, about a thousand.
+    // times as many, about sixty. Random keys fill shards unevenly, but not by much.
     let largest = table.state.locks.part_len_max() as u64;
     let average = LEASES / SHARDS as u64;
-    assert!(largest < 2 * average, "{largest} in one shard of {average}");
+    assert!(largest < 4 * average, "{largest} in one shard of {average}");
 
     // The view has not moved.
     let resource = Resource {
@@ -100,7 +100,7 @@ fn a_view_is_whole_and_shares_what_does_not_change() {
         key: Key::new("key/7").unwrap(),
     };
     assert_eq!(table.lock(&resource).unwrap().waiting, 1);
-    assert_eq!(frozen.count() as u64, LEASES + 3);
+    assert_eq!(frozen.count() as u64, LEASES + 4);
     assert!(frozen.record(&RecordKey::Lock(resource.clone())).is_some());
     let restored = LockTable::restore(frozen.records()).unwrap();
     assert_eq!(restored.lock(&resource).unwrap().waiting, 0);
@@ -118,7 +118,9 @@ fn a_listing_is_in_order_and_complete() {
     let mut keys = Vec::new();
     let mut after = None;
     loop {
-        let page = table.locks(&identity(), "key/12", after.as_ref(), 50);
+        let page = table
+            .freeze()
+            .locks(&identity(), "key/12", after.as_ref(), 50);
         keys.extend(page.locks.into_iter().map(|lock| lock.key));
         let Some(next) = page.next_after else {
             break;

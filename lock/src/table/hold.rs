@@ -17,8 +17,8 @@ impl LockTable {
         let (identity, named) = match self.recall(extend.caller, Endpoint::Extend, named) {
             Err(refusal) => return refused(refusal),
             Ok((_, Recall::Answered(answer))) => return self.replay(answer),
-            Ok((identity, Recall::New(named))) => (identity, Some(named)),
-            Ok((identity, _)) => (identity, None),
+            Ok((caller, Recall::New(named))) => (caller.identity, Some(named)),
+            Ok((caller, _)) => (caller.identity, None),
         };
         let resource = Resource {
             identity,
@@ -91,8 +91,8 @@ impl LockTable {
         let (identity, named) = match self.recall(release.caller, Endpoint::Release, named) {
             Err(refusal) => return refused(refusal),
             Ok((_, Recall::Answered(answer))) => return self.replay(answer),
-            Ok((identity, Recall::New(named))) => (identity, Some(named)),
-            Ok((identity, _)) => (identity, None),
+            Ok((caller, Recall::New(named))) => (caller.identity, Some(named)),
+            Ok((caller, _)) => (caller.identity, None),
         };
         let resource = Resource {
             identity,
@@ -163,7 +163,7 @@ impl LockTable {
         self.grant(entry, resource, &waiter, answering)
     }
 
-    /// Grants a free resource to a waiter that is in no line (any more).
+    /// Grants a free resource to a waiter that is in no line (any more), whose first attempt is paid.
     pub(super) fn grant(
         &mut self,
         entry: &mut Entry<'_>,
@@ -191,6 +191,7 @@ impl LockTable {
         self.change_lock(resource, |lock| lock.grants.add(grant));
 
         let attempts = waiter.attempts(now_ms);
+        self.charge(waiter.licence, attempts - 1);
         let mut answered = None;
         for attached in waiter.callers() {
             let granted = Granted {

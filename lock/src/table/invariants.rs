@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::{Index, LockTable};
 use crate::idempotency::{Answer, Endpoint, IdempotencyId, IdempotencyState};
 use crate::limits::{
-    API_KEYS_MAX, ATTACHMENTS_PER_WAITER_MAX, FENCING_TOKEN_MAX, IDEMPOTENCY_KEYS_MAX,
-    IDEMPOTENCY_KEYS_PER_WAITER_MAX, LEASE_MS_MAX, LOCKS_MAX, LOCKS_PER_IDENTITY_MAX, MEMBERS_MAX,
-    OPEN_OPERATIONS_MAX, WAITERS_PER_IDENTITY_MAX, WAITERS_PER_RESOURCE_MAX,
+    API_KEYS_MAX, API_KEYS_PER_LICENCE_MAX, ATTACHMENTS_PER_WAITER_MAX, FENCING_TOKEN_MAX,
+    IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_KEYS_PER_WAITER_MAX, LEASE_MS_MAX, LICENCES_MAX, LOCKS_MAX,
+    LOCKS_PER_IDENTITY_MAX, MEMBERS_MAX, OPEN_OPERATIONS_MAX, WAITERS_PER_IDENTITY_MAX,
+    WAITERS_PER_RESOURCE_MAX,
 };
 use crate::names::Resource;
 use crate::queue::Waiter;
@@ -47,6 +48,7 @@ impl LockTable {
             Self::check_locks,
             Self::check_records,
             Self::check_sessions,
+            Self::check_licences,
         ];
         checks.iter().find_map(|check| check(self).err())
     }
@@ -129,6 +131,11 @@ impl LockTable {
                 && waiter.records.len() <= IDEMPOTENCY_KEYS_PER_WAITER_MAX,
             "{holder} has too many attachments or idempotency keys"
         );
+        let licence = waiter.licence;
+        hold!(
+            self.state.licences.get(&licence).is_some(),
+            "nobody pays for the wait of {holder}"
+        );
         for key in &waiter.records {
             let id = IdempotencyId {
                 identity: resource.identity.clone(),
@@ -187,16 +194,40 @@ impl LockTable {
                 && self.state.api_keys.len() <= API_KEYS_MAX,
             "too many nodes or API keys"
         );
-        hold!(
-            self.index.identities.len() == self.state.api_keys.len(),
-            "two API keys have one id"
-        );
         for (node, session) in self.state.sessions.iter() {
             let below = session.answered_below;
             let open = session
                 .iter()
                 .all(|(sequence, _)| sequence >= below && sequence - below < OPEN_OPERATIONS_MAX);
             hold!(open, "node {node} has operations outside its open ones");
+        }
+        Ok(())
+    }
+
+    fn check_licences(&self) -> Result<(), String> {
+        let (state, accounts) = (&self.state, &self.index.accounts);
+        hold!(state.licences.len() <= LICENCES_MAX, "too many licences");
+        hold!(
+            state.licences.len() as u64 + 1 == state.meta.next_licence,
+            "licences are missing"
+        );
+        hold!(
+            accounts.keys.len() == state.api_keys.len(),
+            "two API keys have one id"
+        );
+        hold!(
+            accounts.by_key.len() + accounts.built_in.len() == state.licences.len(),
+            "two licences have one key, or are built in for one identity"
+        );
+        for (id, keys) in &accounts.keys_of {
+            hold!(
+                state.licences.get(id).is_some(),
+                "an API key has no licence"
+            );
+            hold!(
+                keys.len() <= API_KEYS_PER_LICENCE_MAX,
+                "a licence has too many API keys"
+            );
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! Operations with an idempotency key.
 
+use super::licences::Caller;
 use super::{LockTable, refused};
 use crate::command::{Idempotency, KeyId};
 use crate::idempotency::{Answer, Endpoint, IdempotencyId, IdempotencyRecord, IdempotencyState};
 use crate::limits::{IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_MS};
-use crate::names::{Holder, IdentityId, Resource};
+use crate::names::{Holder, Resource};
 use crate::outcome::{Limit, Outcome, Refusal};
 use crate::record::RecordKey;
 
@@ -29,18 +30,17 @@ pub(super) struct Named {
 impl LockTable {
     /// Whose operation this is, and what is known of its name.
     pub(super) fn recall(
-        &self,
+        &mut self,
         caller: KeyId,
         endpoint: Endpoint,
         idempotency: Option<&Idempotency>,
-    ) -> Result<(IdentityId, Recall), Refusal> {
-        let identity = self.index.identities.get(&caller);
-        let identity = identity.ok_or(Refusal::Unauthorized)?.clone();
+    ) -> Result<(Caller, Recall), Refusal> {
+        let caller = self.caller(caller)?;
         let Some(Idempotency { key, fingerprint }) = idempotency.cloned() else {
-            return Ok((identity, Recall::Unnamed));
+            return Ok((caller, Recall::Unnamed));
         };
         let id = IdempotencyId {
-            identity: identity.clone(),
+            identity: caller.identity.clone(),
             endpoint,
             key,
         };
@@ -57,7 +57,7 @@ impl LockTable {
             }
             None => Recall::New(Named { id, fingerprint }),
         };
-        Ok((identity, recall))
+        Ok((caller, recall))
     }
 
     /// Keeps what a named acquire came to.
@@ -90,7 +90,11 @@ impl LockTable {
     pub(super) fn remember_refusal(&mut self, named: Named, refusal: &Refusal) {
         if !matches!(
             refusal,
-            Refusal::Unauthorized | Refusal::LimitReached(_) | Refusal::IdempotencyMismatch
+            Refusal::Unauthorized
+                | Refusal::LicenceInactive
+                | Refusal::QuotaExceeded { .. }
+                | Refusal::LimitReached(_)
+                | Refusal::IdempotencyMismatch
         ) {
             self.remember(named, Answer::Refused(refusal.clone()));
         }

@@ -30,7 +30,7 @@ pub enum RestoreError {
 /// Shares its memory with the table: what the table changes while a view lives is copied, shard by
 /// shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frozen(State);
+pub struct Frozen(pub(super) State);
 
 impl Frozen {
     /// Every record, in a fixed order.
@@ -40,10 +40,15 @@ impl Frozen {
             locks,
             idempotency,
             sessions,
+            licences,
             api_keys,
             members,
         } = &self.0;
         std::iter::once((RecordKey::Meta, Record::Meta(meta.clone())))
+            .chain(licences.iter().map(|(id, licence)| {
+                let licence = Record::Licence(licence.clone());
+                (RecordKey::Licence(*id), licence)
+            }))
             .chain(
                 api_keys
                     .iter()
@@ -84,6 +89,7 @@ impl Frozen {
                 record.map(Record::Idempotency)
             }
             RecordKey::ApiKey(hash) => self.0.api_keys.get(hash).cloned().map(Record::ApiKey),
+            RecordKey::Licence(id) => self.0.licences.get(id).cloned().map(Record::Licence),
             RecordKey::Member(node) => self.0.members.get(node).cloned().map(Record::Member),
         }
     }
@@ -98,6 +104,7 @@ impl Frozen {
         1 + self.0.locks.len()
             + self.0.idempotency.len()
             + self.0.sessions.len()
+            + self.0.licences.len()
             + self.0.api_keys.len()
             + self.0.members.len()
     }
@@ -109,7 +116,8 @@ impl Frozen {
 }
 
 impl LockTable {
-    /// A view of the table as it is. Costs the number of shards, however much is in them.
+    /// A view of the table as it is. Costs the number of groups of shards, however much is in
+    /// them.
     pub fn freeze(&self) -> Frozen {
         Frozen(self.state.clone())
     }
@@ -155,8 +163,11 @@ impl LockTable {
                     record.share_identity(&id.identity);
                     state.idempotency.insert(id, record).is_some()
                 }
-                (RecordKey::ApiKey(hash), Record::ApiKey(mut key)) => {
-                    key.identity = identities.shared(key.identity);
+                (RecordKey::Licence(id), Record::Licence(mut licence)) => {
+                    licence.identity = identities.shared(licence.identity);
+                    state.licences.insert(id, licence).is_some()
+                }
+                (RecordKey::ApiKey(hash), Record::ApiKey(key)) => {
                     state.api_keys.insert(hash, key).is_some()
                 }
                 (RecordKey::Member(node), Record::Member(member)) if member.node == node => {
@@ -203,8 +214,11 @@ impl Index {
                 index.deadlines.idempotency.insert(at, id.clone());
             }
         }
-        for (_, key) in state.api_keys.iter() {
-            index.identities.insert(key.id, key.identity.clone());
+        for (hash, key) in state.api_keys.iter() {
+            index.accounts.add_key(*hash, key);
+        }
+        for (id, licence) in state.licences.iter() {
+            index.accounts.add_licence(*id, licence, state.meta.wall_ms);
         }
         index
     }
@@ -230,6 +244,11 @@ impl Index {
             for attached in &waiter.attached {
                 let wait = (resource.clone(), waiter.place);
                 self.attached.insert(attached.operation, wait);
+            }
+            for attached in waiter.callers() {
+                let caller = (attached.caller, attached.operation);
+                let wait = (resource.clone(), waiter.place);
+                self.accounts.callers.insert(caller, wait);
             }
         }
     }

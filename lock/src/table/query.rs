@@ -4,11 +4,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Bound;
 
-use super::LockTable;
-use crate::command::{KeyHash, KeyId, Member, NodeId, OpId};
+use super::{Frozen, LockTable};
+use crate::command::{KeyHash, KeyId, LicenceId, Member, NodeId, OpId};
 use crate::grant::Grant;
+use crate::licence::{ApiKeyView, FoundKey, LicenceView, Standing};
 use crate::names::{Holder, IdentityId, Key, Resource};
-use crate::outcome::{Decision, Granted};
+use crate::outcome::{Decision, Granted, Refusal};
 use crate::record::Lock;
 use crate::view::{LockView, LocksPage};
 
@@ -62,10 +63,90 @@ impl LockTable {
         self.state.meta.next_token
     }
 
-    /// Whose locks an API key opens.
-    pub fn api_key(&self, hash: &KeyHash) -> Option<(KeyId, &IdentityId)> {
+    /// Whose an API key is; `None` if it is unknown or deleted.
+    pub fn api_key(&self, hash: &KeyHash) -> Option<FoundKey> {
         let key = self.state.api_keys.get(hash)?;
-        Some((key.id, &key.identity))
+        let licence = self.state.licences.get(&key.licence)?;
+        Some(FoundKey {
+            id: key.id,
+            identity: licence.identity.clone(),
+            standing: licence.standing(self.wall_ms()),
+        })
+    }
+
+    /// Whether operations with this API key are taken.
+    pub fn check_key(&self, id: KeyId) -> Result<(), Refusal> {
+        let licence = self.index.accounts.licence_of(id);
+        let licence = licence.ok_or(Refusal::Unauthorized)?;
+        let licence = self.state.licences.get(&licence);
+        let licence = licence.ok_or(Refusal::Unauthorized)?;
+        let is_active = licence.standing(self.wall_ms()).is_active();
+        is_active.then_some(()).ok_or(Refusal::LicenceInactive)
+    }
+
+    /// How the licence with this licence key stands; `None` if there is none.
+    pub fn licence_key(&self, hash: &KeyHash) -> Option<Standing> {
+        let id = self.index.accounts.by_key.get(hash)?;
+        let licence = self.state.licences.get(id)?;
+        Some(licence.standing(self.wall_ms()))
+    }
+
+    /// Whether the operator's own API keys for this identity are taken no longer.
+    pub fn is_built_in_revoked(&self, identity: &IdentityId) -> bool {
+        let id = self.index.accounts.built_in.get(identity);
+        let licence = id.and_then(|id| self.state.licences.get(id));
+        licence.is_some_and(|licence| !licence.standing(self.wall_ms()).is_active())
+    }
+
+    /// A licence, as it is at `wall_ms` or at the newest entry's wall clock, whichever is later.
+    pub fn licence(&self, id: LicenceId, wall_ms: u64) -> Option<LicenceView> {
+        let licence = self.state.licences.get(&id)?;
+        let wall_ms = wall_ms.max(self.wall_ms());
+        let keys = self.index.accounts.keys_of.get(&id);
+        Some(LicenceView {
+            id,
+            name: licence.name.clone(),
+            identity: licence.identity.clone(),
+            limit: licence.limit,
+            period: licence.period,
+            expires_ms: licence.expires_ms,
+            created_ms: licence.created_ms,
+            revoked_ms: licence.revoked_ms,
+            standing: licence.standing(wall_ms),
+            is_built_in: licence.key.is_none(),
+            usage: licence.usage.at(wall_ms),
+            wall_ms,
+            api_keys: keys.map_or(0, std::collections::BTreeSet::len),
+        })
+    }
+
+    /// The licences after `after`, in the order in which they were created, at most `limit`. Time as
+    /// for [`LockTable::licence`].
+    pub fn licences(
+        &self,
+        after: Option<LicenceId>,
+        limit: usize,
+        wall_ms: u64,
+    ) -> Vec<LicenceView> {
+        let first = after.map_or(0, |LicenceId(number)| number) + 1;
+        let numbers = first..self.state.meta.next_licence;
+        let all = numbers.filter_map(|number| self.licence(LicenceId(number), wall_ms));
+        all.take(limit).collect()
+    }
+
+    /// The API keys of a licence, in the order in which they were made: at most
+    /// [`crate::limits::API_KEYS_PER_LICENCE_MAX`].
+    pub fn api_keys_of(&self, id: LicenceId) -> Vec<ApiKeyView> {
+        let accounts = &self.index.accounts;
+        let keys = accounts.keys_of.get(&id).into_iter().flatten();
+        let hashes = keys.filter_map(|key| accounts.hash_of(*key));
+        let keys = hashes.filter_map(|hash| self.state.api_keys.get(&hash));
+        keys.map(|key| ApiKeyView {
+            id: key.id,
+            created_ms: key.created_ms,
+            used_ms: key.used_ms,
+        })
+        .collect()
     }
 
     /// API keys in all.
@@ -75,77 +156,11 @@ impl LockTable {
 
     /// A held lock; `None` if the resource is free.
     pub fn lock(&self, resource: &Resource) -> Option<LockView> {
-        self.view(&resource.key, self.state.locks.get(resource)?)
-    }
-
-    fn view(&self, key: &Key, lock: &Lock) -> Option<LockView> {
-        let grant = lock.grants.current()?;
-        Some(LockView {
-            key: key.clone(),
-            fencing_token: grant.fencing_token,
-            expires_in_ms: grant.expires_at_ms - self.now_ms(),
-            waiting: lock.queue.waiting() as u64,
-            fifo: grant.fifo,
-        })
-    }
-
-    /// The held locks of an identity whose keys start with `prefix` and come after `after`, at most
-    /// `limit` of them (at least 1). Costs the number of shards and what is returned, however many locks there
-    /// are.
-    pub fn locks(
-        &self,
-        identity: &IdentityId,
-        prefix: &str,
-        after: Option<&Key>,
-        limit: usize,
-    ) -> LocksPage {
-        let mut page = LocksPage {
-            locks: Vec::new(),
-            next_after: None,
-        };
-        let Some(first) = first_key(prefix) else {
-            return page;
-        };
-        let from = match after {
-            Some(after) if *after >= first => Bound::Excluded(after.clone()),
-            _ => Bound::Included(first),
-        };
-        let from = from.map(|key| Resource {
-            identity: identity.clone(),
-            key,
-        });
-        let range = (from, Bound::Unbounded);
-        // A merge of the shards: each yields its locks in order.
-        let mut shards: Vec<_> = self
-            .state
-            .locks
-            .ranges(&range)
-            .map(|range| {
-                range
-                    .take_while(|(resource, _)| {
-                        resource.identity == *identity && resource.key.as_str().starts_with(prefix)
-                    })
-                    .filter_map(|(resource, lock)| self.view(&resource.key, lock))
-            })
-            .collect();
-        let mut heads = BinaryHeap::new();
-        let mut views: Vec<Option<LockView>> = Vec::new();
-        for (shard, locks) in shards.iter_mut().enumerate() {
-            let view = locks.next();
-            heads.extend(view.as_ref().map(|view| Reverse((view.key.clone(), shard))));
-            views.push(view);
-        }
-        while let Some(Reverse((_, shard))) = heads.pop() {
-            if page.locks.len() >= limit.max(1) {
-                page.next_after = page.locks.last().map(|view| view.key.clone());
-                break;
-            }
-            let next = shards[shard].next();
-            heads.extend(next.as_ref().map(|view| Reverse((view.key.clone(), shard))));
-            page.locks
-                .extend(std::mem::replace(&mut views[shard], next));
-        }
-        page
+        view(
+            &resource.key,
+            self.state.locks.get(resource)?,
+            self.now_ms(),
+        )
     }
 
     /// A member.
@@ -216,6 +231,78 @@ impl LockTable {
     /// answered since.
     pub fn decision(&self, operation: OpId) -> Option<&Decision> {
         self.recorded(operation)
+    }
+}
+
+fn view(key: &Key, lock: &Lock, now_ms: u64) -> Option<LockView> {
+    let grant = lock.grants.current()?;
+    Some(LockView {
+        key: key.clone(),
+        fencing_token: grant.fencing_token,
+        expires_in_ms: grant.expires_at_ms - now_ms,
+        waiting: lock.queue.waiting() as u64,
+        fifo: grant.fifo,
+    })
+}
+
+impl Frozen {
+    /// The held locks of an identity whose keys start with `prefix` and come after `after`, at most
+    /// `limit` of them (at least 1). Costs the number of parts that have a lock and what is returned:
+    /// milliseconds in a big table, which is why only a view can be asked.
+    pub fn locks(
+        &self,
+        identity: &IdentityId,
+        prefix: &str,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> LocksPage {
+        let mut page = LocksPage {
+            locks: Vec::new(),
+            next_after: None,
+        };
+        let Some(first) = first_key(prefix) else {
+            return page;
+        };
+        let from = match after {
+            Some(after) if *after >= first => Bound::Excluded(after.clone()),
+            _ => Bound::Included(first),
+        };
+        let from = from.map(|key| Resource {
+            identity: identity.clone(),
+            key,
+        });
+        let range = (from, Bound::Unbounded);
+        // A merge of the shards: each yields its locks in order.
+        let mut shards: Vec<_> = self
+            .0
+            .locks
+            .ranges(&range)
+            .map(|range| {
+                range
+                    .take_while(|(resource, _)| {
+                        resource.identity == *identity && resource.key.as_str().starts_with(prefix)
+                    })
+                    .filter_map(|(resource, lock)| view(&resource.key, lock, self.now_ms()))
+            })
+            .collect();
+        let mut heads = BinaryHeap::new();
+        let mut views: Vec<Option<LockView>> = Vec::new();
+        for (shard, locks) in shards.iter_mut().enumerate() {
+            let view = locks.next();
+            heads.extend(view.as_ref().map(|view| Reverse((view.key.clone(), shard))));
+            views.push(view);
+        }
+        while let Some(Reverse((_, shard))) = heads.pop() {
+            if page.locks.len() >= limit.max(1) {
+                page.next_after = page.locks.last().map(|view| view.key.clone());
+                break;
+            }
+            let next = shards[shard].next();
+            heads.extend(next.as_ref().map(|view| Reverse((view.key.clone(), shard))));
+            page.locks
+                .extend(std::mem::replace(&mut views[shard], next));
+        }
+        page
     }
 }
 

@@ -21,6 +21,8 @@ impl LockTable {
         self.count(&resource.identity, |counts| counts.waiters += 1);
         for attached in &waiter.attached {
             let wait = (resource.clone(), place);
+            let caller = (attached.caller, attached.operation);
+            self.index.accounts.callers.insert(caller, wait.clone());
             self.index.attached.insert(attached.operation, wait);
         }
         let at = (waiter.ends_ms(), place);
@@ -32,7 +34,9 @@ impl LockTable {
     pub(super) fn leave(&mut self, resource: &Resource, place: u64) -> Option<Waiter> {
         let waiter = self.change_lock(resource, |lock| lock.queue.remove(place))?;
         self.count(&resource.identity, |counts| counts.waiters -= 1);
-        for attached in &waiter.attached {
+        for attached in waiter.callers() {
+            let caller = (attached.caller, attached.operation);
+            self.index.accounts.callers.remove(&caller);
             self.index.attached.remove(&attached.operation);
         }
         let deadlines = &mut self.index.deadlines;
@@ -70,12 +74,17 @@ impl LockTable {
         if let Some(terms) = asked.terms {
             if terms.window_ms == 0 && !self.is_free(&asked.resource) {
                 let attempts = 1 + terms.retry_attempts;
+                if let Err(refusal) = self.allows(asked.caller.licence) {
+                    return refused(refusal);
+                }
+                self.charge(asked.caller.licence, attempts);
                 return self.held(&asked.resource, HeldReason::NoWait, attempts);
             }
             self.renew(&asked.resource, place, terms);
         }
         let attached = Attached {
             operation: asked.operation,
+            caller: asked.caller.key,
             since_ms: self.now_ms(),
             idempotency: asked.idempotency,
         };
@@ -117,6 +126,8 @@ impl LockTable {
         change: impl FnOnce(&mut Waiter),
     ) {
         let wait = (resource.clone(), place);
+        let caller = (attached.caller, attached.operation);
+        self.index.accounts.callers.insert(caller, wait.clone());
         self.index.attached.insert(attached.operation, wait);
         let mut place_ends_ms = None;
         self.change_lock(resource, |lock| {
@@ -142,24 +153,30 @@ impl LockTable {
         };
         let ends_ms = self.now_ms().saturating_add(DETACHED_MS);
         let mut detached = false;
+        let mut forgotten = None;
         self.change_lock(&resource, |lock| {
             lock.queue.change(place, |waiter| {
                 let at = waiter
                     .attached
                     .iter()
                     .position(|a| a.operation == operation);
-                if let Some(gone) = at.map(|at| waiter.attached.remove(at))
-                    && may_return
-                {
+                let gone = at.map(|at| waiter.attached.remove(at));
+                if may_return {
                     if waiter.detached.len() >= ATTACHMENTS_PER_WAITER_MAX {
-                        waiter.detached.remove(0);
+                        forgotten = Some(waiter.detached.remove(0));
                     }
-                    waiter.detached.push(gone);
+                    waiter.detached.extend(gone);
+                } else {
+                    forgotten = gone;
                 }
                 detached = waiter.attached.is_empty();
                 waiter.place_ends_ms = detached.then_some(ends_ms);
             });
         });
+        if let Some(gone) = forgotten {
+            let caller = (gone.caller, gone.operation);
+            self.index.accounts.callers.remove(&caller);
+        }
         if detached {
             let places = &mut self.index.deadlines.places;
             places.insert((ends_ms, place), resource);
@@ -216,11 +233,18 @@ impl LockTable {
             return Outcome::Done;
         }
         if let Some(place) = self.detached_from(&attachment.resource, operation) {
+            let mut gone = None;
             self.change_lock(&attachment.resource, |lock| {
                 lock.queue.change(place, |waiter| {
-                    waiter.detached.retain(|a| a.operation != operation);
+                    let mut detached = waiter.detached.iter();
+                    let at = detached.position(|a| a.operation == operation);
+                    gone = at.map(|at| waiter.detached.remove(at));
                 });
             });
+            if let Some(gone) = gone {
+                let caller = (gone.caller, operation);
+                self.index.accounts.callers.remove(&caller);
+            }
             return Outcome::Done;
         }
         let lock = self.state.locks.get(&attachment.resource);
@@ -302,6 +326,7 @@ impl LockTable {
             HeldReason::WindowPassed => waiter.attempts_max(),
             _ => waiter.attempts(self.now_ms()),
         };
+        self.charge(waiter.licence, attempts - 1);
         let outcome = self.held(resource, reason, attempts);
         for attached in waiter.callers() {
             entry.events.push(Event::WaitEnded {
@@ -322,6 +347,7 @@ impl LockTable {
             return;
         };
         let attempts = waiter.attempts(self.now_ms());
+        self.charge(waiter.licence, attempts - 1);
         let outcome = self.held(resource, HeldReason::Detached, attempts);
         for detached in &waiter.detached {
             entry.events.push(Event::WaitEnded {

@@ -1,10 +1,12 @@
 //! Bounds that take too many entries for a script.
 
 use evermind_lock::command::{
-    Acquire, Action, Attachment, Command, Idempotency, KeyHash, KeyId, Member, OpId, Operation,
+    Acquire, Action, Attachment, Command, CreateLicence, Idempotency, KeyHash, KeyId, Member, OpId,
+    Operation,
 };
+use evermind_lock::licence::Period;
 use evermind_lock::limits;
-use evermind_lock::names::{Holder, IdempotencyKey, IdentityId, Key, Resource};
+use evermind_lock::names::{Holder, IdempotencyKey, IdentityId, Key, LicenceName, Resource};
 use evermind_lock::outcome::{Event, Limit, Outcome, Refusal};
 use evermind_lock::table::{EntryContext, LockTable};
 
@@ -142,21 +144,48 @@ fn one_wait_has_at_most_so_many_requests_and_names() {
 #[test]
 fn the_cluster_has_at_most_so_many_api_keys_and_nodes() {
     let mut log = Log::new();
-    for number in 1..limits::API_KEYS_MAX {
-        let mut hash = [0; 32];
-        hash[..8].copy_from_slice(&(number as u64).to_le_bytes());
-        let add = Action::AddApiKey {
-            hash: KeyHash(hash),
+    let licences = limits::API_KEYS_MAX.div_ceil(limits::API_KEYS_PER_LICENCE_MAX);
+    let licence_key = |number: usize| KeyHash([u8::try_from(number).unwrap(); 32]);
+    for licence in 0..licences {
+        let create = Action::CreateLicence(CreateLicence {
+            name: LicenceName::new("l").unwrap(),
             identity: identity(),
-        };
-        assert_eq!(log.alone(add), Outcome::Done);
+            key: licence_key(licence),
+            limit: None,
+            period: Period::Month,
+            expires_ms: None,
+        });
+        assert!(matches!(log.alone(create), Outcome::LicenceCreated(_)));
     }
-    let add = Action::AddApiKey {
-        hash: KeyHash([9; 32]),
-        identity: identity(),
+    let create = |licence: usize, number: usize| {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&(number as u64 + 1).to_le_bytes());
+        Action::CreateApiKey {
+            licence: licence_key(licence),
+            hash: KeyHash(hash),
+        }
     };
-    assert_eq!(log.alone(add), limit(Limit::ApiKeys));
+    // One is there from the start.
+    for number in 1..limits::API_KEYS_MAX {
+        let create = create(number / limits::API_KEYS_PER_LICENCE_MAX, number);
+        assert!(matches!(log.alone(create), Outcome::ApiKeyCreated(_)));
+    }
+    let beyond = limits::API_KEYS_MAX;
+    assert_eq!(log.alone(create(0, beyond)), limit(Limit::ApiKeys));
     assert_eq!(log.table.api_keys(), limits::API_KEYS_MAX);
+    let delete = Action::DeleteApiKey {
+        licence: licence_key(licences - 1),
+        hash: match create(0, beyond - 1) {
+            Action::CreateApiKey { hash, .. } => hash,
+            _ => unreachable!(),
+        },
+    };
+    assert_eq!(log.alone(delete), Outcome::Done);
+    assert_eq!(
+        log.alone(create(1, beyond)),
+        limit(Limit::ApiKeysPerLicence)
+    );
+    log.table.check_invariants();
 
     let member = |node| {
         Action::RecordMember(Member {

@@ -219,7 +219,7 @@ impl Script {
             "locks" => {
                 let after = line.options.get("after");
                 let after = after.map(|key| Key::new(key).unwrap());
-                let page = self.table.locks(
+                let page = self.table.freeze().locks(
                     &line.resource(0)?.identity,
                     line.options.get("prefix").unwrap_or(&""),
                     after.as_ref(),

@@ -1,10 +1,12 @@
-//! Finds who calls. Only a filter: the command carries the key's number and `apply` decides.
+//! Finds whose key it is. Only a filter: the command carries the key and `apply` decides.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use evermind_lock::command::KeyHash;
+use evermind_lock::licence::Standing;
+use evermind_lock::table::LockTable;
 use tokio::time::Instant;
 
 use super::core::{Core, lock};
@@ -15,15 +17,39 @@ use crate::api::{Caller, NodeError};
 /// refused for the rest of it.
 const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 
-/// How many unknown keys are remembered. When full, the expired ones go; if none is, the newest
-/// is not remembered and costs a share of a (coalesced) read.
+/// How many unknown keys of each kind are remembered. When full, the expired ones go; if none is,
+/// the newest is not remembered and costs a share of a (coalesced) read.
 const UNKNOWN_MAX: usize = 10_000;
+
+/// Keys of one kind that were looked for in vain.
+#[derive(Clone, Default)]
+struct Unknown(Arc<Mutex<HashMap<KeyHash, Instant>>>);
+
+impl Unknown {
+    fn has(&self, hash: &KeyHash) -> bool {
+        lock(&self.0)
+            .get(hash)
+            .is_some_and(|until| Instant::now() < *until)
+    }
+
+    fn remember(&self, hash: KeyHash) {
+        let mut unknown = lock(&self.0);
+        let now = Instant::now();
+        if unknown.len() >= UNKNOWN_MAX {
+            unknown.retain(|_, until| now < *until);
+        }
+        if unknown.len() < UNKNOWN_MAX {
+            unknown.insert(hash, now + UNKNOWN_FOR);
+        }
+    }
+}
 
 #[derive(Clone)]
 pub(crate) struct Keys {
     core: Arc<Core>,
     reads: Reads,
-    unknown: Arc<Mutex<HashMap<KeyHash, Instant>>>,
+    api_keys: Unknown,
+    licence_keys: Unknown,
 }
 
 impl Keys {
@@ -31,42 +57,46 @@ impl Keys {
         Self {
             core,
             reads,
-            unknown: Arc::default(),
+            api_keys: Unknown::default(),
+            licence_keys: Unknown::default(),
         }
     }
 
-    /// `Ok(None)`: no such key, as of a linearizable read at most [`UNKNOWN_FOR`] ago.
-    pub(crate) async fn find(&self, hash: KeyHash) -> Result<Option<Caller>, NodeError> {
-        if let Some(caller) = self.applied(&hash) {
-            return Ok(Some(caller));
+    /// `Ok(None)`: no such API key, as of a linearizable read at most [`UNKNOWN_FOR`] ago.
+    pub(crate) async fn caller(&self, hash: KeyHash) -> Result<Option<Caller>, NodeError> {
+        let look = |table: &LockTable| {
+            table.api_key(&hash).map(|found| Caller {
+                key: found.id,
+                identity: found.identity,
+                standing: found.standing,
+            })
+        };
+        self.find(&self.api_keys, hash, look).await
+    }
+
+    /// `Ok(None)`: no such licence key, as of a linearizable read at most [`UNKNOWN_FOR`] ago.
+    pub(crate) async fn licence(&self, hash: KeyHash) -> Result<Option<Standing>, NodeError> {
+        let look = |table: &LockTable| table.licence_key(&hash);
+        self.find(&self.licence_keys, hash, look).await
+    }
+
+    async fn find<T>(
+        &self,
+        unknown: &Unknown,
+        hash: KeyHash,
+        look: impl Fn(&LockTable) -> Option<T>,
+    ) -> Result<Option<T>, NodeError> {
+        if let Some(found) = self.core.table.read(&look) {
+            return Ok(Some(found));
         }
-        if lock(&self.unknown)
-            .get(&hash)
-            .is_some_and(|until| Instant::now() < *until)
-        {
+        if unknown.has(&hash) {
             return Ok(None);
         }
         self.reads.barrier().await?;
-        let found = self.applied(&hash);
+        let found = self.core.table.read(&look);
         if found.is_none() {
-            let mut unknown = lock(&self.unknown);
-            let now = Instant::now();
-            if unknown.len() >= UNKNOWN_MAX {
-                unknown.retain(|_, until| now < *until);
-            }
-            if unknown.len() < UNKNOWN_MAX {
-                unknown.insert(hash, now + UNKNOWN_FOR);
-            }
+            unknown.remember(hash);
         }
         Ok(found)
-    }
-
-    fn applied(&self, hash: &KeyHash) -> Option<Caller> {
-        self.core.table.read(|table| {
-            table.api_key(hash).map(|(key, identity)| Caller {
-                key,
-                identity: identity.clone(),
-            })
-        })
     }
 }

@@ -1,5 +1,6 @@
 //! One node: consensus, its clock, its waiting callers, and the way of a command to the leader.
 
+mod accounts;
 mod acquisition;
 mod clock;
 mod closing;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use evermind_lock::command::{Acquire, Action, Extend, KeyHash, Release};
 use evermind_lock::names::{Key, Resource};
-use evermind_lock::outcome::Decision;
+use evermind_lock::outcome::{Decision, Refusal};
 use evermind_lock::view::{LockView, LocksPage};
 use evermind_storage::machine::Machine;
 use evermind_storage::types::TypeConfig;
@@ -91,7 +92,7 @@ impl Node {
     /// # Errors
     /// [`NodeError::NoLeader`] if no read could be confirmed within 5 s.
     pub async fn authenticate(&self, hash: KeyHash) -> Result<Option<Caller>, NodeError> {
-        self.inner.keys.find(hash).await
+        self.inner.keys.caller(hash).await
     }
 
     /// Proposes an acquire. Dropping the [`Acquisition`] before [`Acquisition::handed_over`] gives
@@ -158,7 +159,7 @@ impl Node {
         operation.decision().await
     }
 
-    /// A lock; `None` if it is free.
+    /// A lock; `None` if it is free. Refused if the key is taken no longer, as of the same read.
     ///
     /// # Errors
     /// [`NodeError::NoLeader`] if a linearizable read could not be confirmed within 5 s.
@@ -167,17 +168,20 @@ impl Node {
         caller: &Caller,
         key: &Key,
         consistency: Consistency,
-    ) -> Result<Option<LockView>, NodeError> {
+    ) -> Result<Result<Option<LockView>, Refusal>, NodeError> {
         self.catch_up(consistency).await?;
         let resource = Resource {
             identity: caller.identity.clone(),
             key: key.clone(),
         };
-        Ok(self.inner.core.table.read(|table| table.lock(&resource)))
+        Ok(self.inner.core.table.read(|table| {
+            table.check_key(caller.key)?;
+            Ok(table.lock(&resource))
+        }))
     }
 
     /// The caller's locks whose keys start with `prefix`, after `after`, at most `limit` (1 to
-    /// 1000) of them.
+    /// 1000) of them. Refused if the key is taken no longer, as of the same read.
     ///
     /// # Errors
     /// [`NodeError::NoLeader`] if a linearizable read could not be confirmed within 5 s.
@@ -188,10 +192,15 @@ impl Node {
         after: Option<&Key>,
         limit: usize,
         consistency: Consistency,
-    ) -> Result<LocksPage, NodeError> {
+    ) -> Result<Result<LocksPage, Refusal>, NodeError> {
         self.catch_up(consistency).await?;
-        let table = &self.inner.core.table;
-        Ok(table.read(|table| table.locks(&caller.identity, prefix, after, limit)))
+        // Out of the table's lock: in a big table this takes milliseconds.
+        let view = self
+            .inner
+            .core
+            .table
+            .read(|table| table.check_key(caller.key).map(|()| table.freeze()));
+        Ok(view.map(|view| view.locks(&caller.identity, prefix, after, limit)))
     }
 
     async fn catch_up(&self, consistency: Consistency) -> Result<(), NodeError> {

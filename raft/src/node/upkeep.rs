@@ -42,7 +42,9 @@ pub(crate) async fn catch_up(
         })
     });
     if tokio::time::timeout(FOUNDED_WITHIN, founded).await.is_err() {
-        tracing::warn!("the bootstrap API key is not in the cluster's table; was it deleted?");
+        tracing::warn!(
+            "the bootstrap API key is not in the cluster's table; was the built-in licence revoked?"
+        );
     }
     caught_up.store(true, Ordering::Release);
     tracing::info!(
