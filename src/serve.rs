@@ -3,6 +3,7 @@
 mod config;
 mod logging;
 mod plan;
+mod rate;
 mod secret;
 mod settings;
 mod stop;
@@ -101,7 +102,11 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     };
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
     tracing::info!("serving");
-    let app = App::new(node.clone(), Limits::default(), None);
+    let limits = Limits {
+        key_requests_per_second: plan.rate_limit.map(|limit| limit.0),
+        ..Limits::default()
+    };
+    let app = App::new(node.clone(), limits, plan.admin_token);
     let mut edge = tokio::spawn(evermind_api::serve(listener, app, async {
         let _ = closed.await;
     }));

@@ -134,6 +134,20 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_limit_is_read_the_same_from_everywhere() {
+        let variables = from(&[("EVERMIND_RATE_LIMIT", "100/s")]).unwrap();
+        let file = parse("rate-limit = '100/s'").unwrap();
+        assert!(variables.rate_limit.is_some());
+        assert_eq!(variables.rate_limit, file.rate_limit);
+        for error in [
+            from(&[("EVERMIND_RATE_LIMIT", "100")]).unwrap_err(),
+            parse("rate-limit = '100'").unwrap_err(),
+        ] {
+            assert!(error.message.contains("as in 100/s"), "{}", error.message);
+        }
+    }
+
+    #[test]
     fn an_unknown_field_is_refused_by_name() {
         let error = parse("node-id = 1\nnode_name = 'x'").unwrap_err();
         assert!(error.message.contains("node_name"), "{}", error.message);

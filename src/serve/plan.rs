@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
+use evermind_api::{AdminToken, hash};
 use evermind_lock::command::{KeyHash, NodeId};
 use evermind_lock::names::IdentityId;
-use sha2::{Digest as _, Sha256};
 
+use super::rate::RateLimit;
 use super::secret;
 use super::settings::{LogFormat, Settings, api_key};
 use crate::exit::Failure;
@@ -22,7 +23,6 @@ const BOOTSTRAP_IDENTITY: &str = "default";
 const LOG_LEVEL: &str = "info,openraft=warn";
 
 /// Settings that make sense together.
-#[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) node_id: NodeId,
     pub(crate) data_dir: PathBuf,
@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) cluster_secret: Option<Vec<u8>>,
     pub(crate) global_prefix: String,
     pub(crate) bootstrap_key: Option<(KeyHash, IdentityId)>,
+    pub(crate) admin_token: Option<AdminToken>,
+    pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
 }
@@ -103,9 +105,14 @@ impl Plan {
             settings.bootstrap_api_key_file.as_deref(),
         )?;
         let bootstrap_key = match bootstrap_key {
-            Some(key) => Some((hash(api_key(&key)?), identity())),
+            Some(key) => Some((hash(api_key(&key)?.as_bytes()), identity())),
             None => None,
         };
+        let admin_token = secret::read(
+            "--admin-token",
+            settings.admin_token,
+            settings.admin_token_file.as_deref(),
+        )?;
         Ok(Self {
             node_id,
             data_dir,
@@ -117,6 +124,8 @@ impl Plan {
             cluster_secret: cluster_secret.map(String::into_bytes),
             global_prefix: prefix(settings.global_prefix)?,
             bootstrap_key,
+            admin_token: admin_token.as_deref().map(admin).transpose()?,
+            rate_limit: settings.rate_limit,
             log_format: settings.log_format.unwrap_or_default(),
             log_level: settings.log_level.unwrap_or_else(|| LOG_LEVEL.to_owned()),
         })
@@ -231,8 +240,11 @@ fn prefix(text: Option<String>) -> Result<String, Failure> {
     )
 }
 
-fn hash(key: &str) -> KeyHash {
-    KeyHash(Sha256::digest(key.as_bytes()).into())
+fn admin(token: &str) -> Result<AdminToken, Failure> {
+    AdminToken::new(token).map_err(|weak| {
+        Failure::usage(format!("--admin-token: {weak}"))
+            .hint("make one: openssl rand -hex 32 > admin-token; the same on every node")
+    })
 }
 
 fn identity() -> IdentityId {

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use evermind_api::SecretKind;
 use serde::Deserialize;
 
+use super::rate::RateLimit;
 use crate::exit::Failure;
 
 /// What a flag, a variable or a line of the file may say. Everything is optional here: what must
@@ -47,6 +49,16 @@ pub(crate) struct Settings {
     /// A file with the first API key
     #[arg(long, value_name = "FILE")]
     pub(crate) bootstrap_api_key_file: Option<PathBuf>,
+    /// What opens the admin routes, where licences are issued: at least 32 visible ASCII characters,
+    /// the same on every node; better in a file [default: the admin routes are off]
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) admin_token: Option<String>,
+    /// A file with the admin token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admin_token_file: Option<PathBuf>,
+    /// How many requests each API key may send to this node, as in 100/s [default: no limit]
+    #[arg(long, value_name = "N/s")]
+    pub(crate) rate_limit: Option<RateLimit>,
     /// How to write the log on stderr [default: text]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
@@ -78,6 +90,10 @@ impl Settings {
             (self.bootstrap_api_key, self.bootstrap_api_key_file),
             (below.bootstrap_api_key, below.bootstrap_api_key_file),
         );
+        let (admin_token, admin_token_file) = pair(
+            (self.admin_token, self.admin_token_file),
+            (below.admin_token, below.admin_token_file),
+        );
         Self {
             node_id: self.node_id.or(below.node_id),
             data_dir: self.data_dir.or(below.data_dir),
@@ -91,6 +107,9 @@ impl Settings {
             global_prefix: self.global_prefix.or(below.global_prefix),
             bootstrap_api_key,
             bootstrap_api_key_file,
+            admin_token,
+            admin_token_file,
+            rate_limit: self.rate_limit.or(below.rate_limit),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),
         }
@@ -109,6 +128,7 @@ impl Settings {
                 &self.bootstrap_api_key_file,
                 "bootstrap-api-key",
             ),
+            (&self.admin_token, &self.admin_token_file, "admin-token"),
         ] {
             if text.is_some() && file.is_some() {
                 return Err(Failure::usage(format!(
@@ -136,11 +156,15 @@ fn pair(upper: Forms, lower: Forms) -> Forms {
 /// Takes an API key that an operator chose.
 pub(crate) fn api_key(text: &str) -> Result<&str, Failure> {
     let allowed = (16..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    if allowed {
-        return Ok(text);
+    if !allowed {
+        return Err(
+            Failure::usage("--bootstrap-api-key takes 16 to 256 visible ASCII characters")
+                .hint("make one: printf 'evk_%s\\n' \"$(openssl rand -hex 32)\" > api-key"),
+        );
     }
-    Err(
-        Failure::usage("--bootstrap-api-key takes 16 to 256 visible ASCII characters")
-            .hint("make one: printf 'evk_%s\\n' \"$(openssl rand -hex 32)\" > api-key"),
-    )
+    match SecretKind::ApiKey.fault(text) {
+        None => Ok(text),
+        Some(fault) => Err(Failure::usage(format!("--bootstrap-api-key: {fault}"))
+            .hint("or make one: printf 'evk_%s\\n' \"$(openssl rand -hex 32)\" > api-key")),
+    }
 }

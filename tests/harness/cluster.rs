@@ -34,6 +34,8 @@ const LOG_LINES_SHOWN: usize = 40;
 pub(crate) struct TestCluster {
     test: String,
     pub(crate) api_key: String,
+    /// What opens the admin routes of every node.
+    pub(crate) admin_token: String,
     nodes: Vec<NodeProcess>,
     dir: Option<TempDir>,
     ports: Ports,
@@ -57,8 +59,10 @@ impl TestCluster {
             .tempdir()
             .unwrap();
         let ports = Ports::reserve();
-        let api_key = new_api_key();
+        let api_key = format!("evk_{}", random_hex());
+        let admin_token = random_hex();
         fs::write(dir.path().join("api-key"), format!("{api_key}\n")).unwrap();
+        fs::write(dir.path().join("admin-token"), format!("{admin_token}\n")).unwrap();
         fs::write(
             dir.path().join("cluster-secret"),
             "a secret of this test cluster only\n",
@@ -88,6 +92,7 @@ impl TestCluster {
         Self {
             test,
             api_key,
+            admin_token,
             nodes,
             dir: Some(dir),
             ports,
@@ -319,6 +324,7 @@ fn serve_arguments(serve: &Serve<'_>) -> Vec<OsString> {
             path(serve.dir.join("cluster-secret")),
         ),
         ("--bootstrap-api-key-file", path(serve.dir.join("api-key"))),
+        ("--admin-token-file", path(serve.dir.join("admin-token"))),
     ] {
         arguments.extend([flag.into(), value]);
     }
@@ -335,10 +341,10 @@ fn peer_address(ports: &Ports, id: u64) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, ports.port(offset)).into()
 }
 
-/// 256 random bits behind the readable prefix.
-fn new_api_key() -> String {
+/// 256 random bits.
+fn random_hex() -> String {
     let mut bits = [0; 32];
     getrandom::fill(&mut bits).expect("the system has randomness");
     bits.iter()
-        .fold("evk_".to_owned(), |key, byte| format!("{key}{byte:02x}"))
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

@@ -12,7 +12,7 @@ fn settings() -> Settings {
 fn refused(change: impl FnOnce(&mut Settings)) -> String {
     let mut settings = settings();
     change(&mut settings);
-    let failure = Plan::new(settings).unwrap_err();
+    let failure = Plan::new(settings).err().expect("it is refused");
     assert_eq!(failure.code, crate::exit::USAGE);
     assert!(failure.hint.is_some(), "no hint: {}", failure.message);
     failure.message
@@ -70,6 +70,32 @@ fn secrets_have_a_least_length() {
         let message = refused(|s| s.bootstrap_api_key = Some(key.into()));
         assert!(message.contains("--bootstrap-api-key"), "{message}");
     }
+}
+
+#[test]
+fn a_mistyped_bootstrap_key_is_told_from_one_of_another_make() {
+    let key = evermind_api::Secret::new(evermind_api::SecretKind::ApiKey).unwrap();
+    let mut settings = settings();
+    settings.bootstrap_api_key = Some(key.text().into());
+    assert!(Plan::new(settings).is_ok());
+    let mistyped = key.text()[..61].to_owned() + "8";
+    let message = refused(|s| s.bootstrap_api_key = Some(mistyped.clone()));
+    assert!(
+        message.contains("mistyped") && !message.contains(&mistyped),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_weak_admin_token_is_refused_and_not_shown() {
+    for weak in ["", "0123456789abcdef0123456789abcde", &"ab".repeat(32)] {
+        let message = refused(|s| s.admin_token = Some(weak.into()));
+        assert!(message.starts_with("--admin-token: "), "{message}");
+        assert!(weak.is_empty() || !message.contains(weak), "{message}");
+    }
+    let mut settings = settings();
+    settings.admin_token = Some("0123456789abcdef".repeat(4));
+    assert!(Plan::new(settings).unwrap().admin_token.is_some());
 }
 
 #[test]
