@@ -2,16 +2,18 @@
 //!
 //! A command is `[@TIME] NAME WORDS… [option=value]…`. `@TIME` is the stamp's cluster time, from
 //! there on. Options of every entry: `op=NODE/BOOT/SEQUENCE` (default: node 1, boot 1, the next
-//! sequence) or `op=none`, `answered=SEQUENCE`, `term=TERM` of the stamp (the entries' own is 7), `caller=KEY`.
+//! sequence) or `op=none`, `answered=SEQUENCE`, `term=TERM` of the stamp (the entries' own is 7), `caller=KEY`,
+//! `wall=MS` of the stamp, from there on.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use evermind_lock::command::{
-    Acquire, Action, Attachment, Command, Extend, Idempotency, KeyHash, KeyId, Member, OpId,
-    Operation, Release, Stamp,
+    Acquire, Action, Attachment, Command, CreateLicence, Extend, Idempotency, KeyHash, KeyId,
+    LicenceId, Member, OpId, Operation, Release, Stamp,
 };
-use evermind_lock::names::{Holder, IdempotencyKey, IdentityId, Key, Resource};
+use evermind_lock::licence::{LicenceView, Period};
+use evermind_lock::names::{Holder, IdempotencyKey, IdentityId, Key, LicenceName, Resource};
 use evermind_lock::outcome::{Decision, Event, Outcome, Refusal};
 use evermind_lock::table::{AttachmentState, EntryContext, LockTable};
 
@@ -21,6 +23,7 @@ pub(crate) struct Script {
     table: LockTable,
     log_index: u64,
     cluster_ms: u64,
+    wall_ms: u64,
     /// The next sequence of node 1, boot 1.
     sequence: u64,
 }
@@ -47,6 +50,16 @@ impl Line<'_> {
         self.options
             .get(name)
             .map_or(Ok(default), |text| number(text))
+    }
+
+    /// A key, as the hash that a number stands for.
+    fn hash(&self, at: usize) -> Result<KeyHash, String> {
+        let number = u8::try_from(self.number(at)?).map_err(|e| e.to_string())?;
+        Ok(KeyHash([number; 32]))
+    }
+
+    fn given(&self, name: &str) -> Result<Option<u64>, String> {
+        self.options.get(name).map(|text| number(text)).transpose()
     }
 
     fn caller(&self) -> Result<KeyId, String> {
@@ -109,6 +122,7 @@ impl Script {
             table: LockTable::new(),
             log_index: 0,
             cluster_ms: 0,
+            wall_ms: 0,
             sequence: 1,
         };
         for line in ["add-key 1 acme", "add-key 2 beta"] {
@@ -127,6 +141,8 @@ impl Script {
         for word in text.split_whitespace() {
             if let Some(time) = word.strip_prefix('@') {
                 self.cluster_ms = number(time)?;
+            } else if let Some(time) = word.strip_prefix("wall=") {
+                self.wall_ms = number(time)?;
             } else if let Some((name, value)) = word.split_once('=') {
                 line.options.insert(name, value);
             } else {
@@ -157,7 +173,7 @@ impl Script {
             stamp: Some(Stamp {
                 cluster_ms: self.cluster_ms,
                 term: line.option("term", TERM)?,
-                wall_ms: 0,
+                wall_ms: self.wall_ms,
             }),
         };
         let mut events = Vec::new();
@@ -256,10 +272,13 @@ impl Script {
                     self.table.global_prefix()
                 )
             }
-            "key" => {
-                let hash = KeyHash([u8::try_from(line.number(1)?).unwrap(); 32]);
-                format!("{:?}", self.table.api_key(&hash))
-            }
+            "key" => format!("{:?}", self.table.api_key(&line.hash(1)?)),
+            "licence-key" => format!("{:?}", self.table.licence_key(&line.hash(1)?)),
+            "licence" => match self.table.licence(LicenceId(line.number(1)?), 0) {
+                Some(licence) => shown(&licence),
+                None => "no such licence".to_owned(),
+            },
+            "keys-of" => format!("{:?}", self.table.api_keys_of(LicenceId(line.number(1)?))),
             "changes" => format!("{:?}", Vec::from_iter(self.table.take_changes())),
             "restore" => {
                 let frozen = self.table.freeze();
@@ -316,12 +335,50 @@ fn action(line: &Line<'_>) -> Result<Action, String> {
             http: line.word(3)?.to_owned(),
             peer: line.word(4)?.to_owned(),
         }),
+        "create-licence" => Action::CreateLicence(CreateLicence {
+            name: LicenceName::new(line.word(1)?).map_err(|e| e.to_string())?,
+            identity: IdentityId::new(line.word(2)?).map_err(|e| e.to_string())?,
+            key: line.hash(3)?,
+            limit: line.given("limit")?,
+            period: if line.words.contains(&"month") {
+                Period::Month
+            } else {
+                Period::None
+            },
+            expires_ms: line.given("expires")?,
+        }),
+        "revoke" => Action::RevokeLicence(LicenceId(line.number(1)?)),
+        "create-key" => Action::CreateApiKey {
+            licence: line.hash(1)?,
+            hash: line.hash(2)?,
+        },
+        "delete-key" => Action::DeleteApiKey {
+            licence: line.hash(1)?,
+            hash: line.hash(2)?,
+        },
         "add-key" => Action::AddApiKey {
-            hash: KeyHash([u8::try_from(line.number(1)?).unwrap(); 32]),
+            hash: line.hash(1)?,
             identity: IdentityId::new(line.word(2)?).map_err(|e| e.to_string())?,
         },
         other => return Err(format!("no such command: {other}")),
     })
+}
+
+fn shown(licence: &LicenceView) -> String {
+    let usage = &licence.usage;
+    let limit = licence
+        .limit
+        .map_or("no limit".to_owned(), |limit| format!("of {limit}"));
+    let past: Vec<_> = usage.past.iter().map(|past| past.used).collect();
+    format!(
+        "{} for {}: {:?}, used {} {limit} since {}, before {past:?}, {} keys",
+        licence.name,
+        licence.identity,
+        licence.standing,
+        usage.used,
+        usage.start_ms,
+        licence.api_keys
+    )
 }
 
 fn decided(log_index: u64, decision: &Decision) -> String {
