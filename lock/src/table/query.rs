@@ -9,7 +9,7 @@ use crate::command::{KeyHash, KeyId, LicenceId, Member, NodeId, OpId};
 use crate::grant::Grant;
 use crate::licence::{ApiKeyView, FoundKey, LicenceView, Standing};
 use crate::names::{Holder, IdentityId, Key, Resource};
-use crate::outcome::{Decision, Granted, Refusal};
+use crate::outcome::{Granted, Refusal};
 use crate::record::Lock;
 use crate::view::{LockView, LocksPage};
 
@@ -227,10 +227,10 @@ impl LockTable {
         }
     }
 
-    /// What came of an open operation when it was first applied; `None` if it was not, or was
-    /// answered since.
-    pub fn decision(&self, operation: OpId) -> Option<&Decision> {
-        self.recorded(operation)
+    /// The number of a uuid's place in line, its callers gone or not; `None` if it has none. Unique,
+    /// and rising in the order of the line.
+    pub fn place_in_line(&self, resource: &Resource, holder: &Holder) -> Option<u64> {
+        self.waiter(resource, holder).map(|waiter| waiter.place)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Random histories: whatever happens, in whatever order, the rules hold.
 
+mod ledger;
 mod steps;
 mod world;
 

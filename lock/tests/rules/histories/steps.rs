@@ -1,6 +1,6 @@
 //! What may happen, and how cluster time goes on.
 
-use evermind_lock::command::Idempotency;
+use evermind_lock::command::{Idempotency, LicenceId};
 use evermind_lock::limits::LEASE_MS_MAX;
 use evermind_lock::names::{IdempotencyKey, IdentityId};
 use proptest::prelude::*;
@@ -8,6 +8,16 @@ use proptest::prelude::*;
 pub(super) const KEYS: u8 = 2;
 pub(super) const HOLDERS: u8 = 4;
 pub(super) const NODES: u8 = 3;
+pub(super) const RETRIES: u32 = 7;
+/// API keys: the first two come from configuration.
+pub(super) const CALLERS: u8 = 6;
+/// The licence that allows so many attempts in all.
+pub(super) const LIMITED: LicenceId = LicenceId(3);
+pub(super) const LIMITED_TO: u64 = 12;
+/// The licence that ends by its date.
+pub(super) const DATED: LicenceId = LicenceId(4);
+pub(super) const DATED_UNTIL_MS: u64 = 50 * DAY_MS;
+pub(super) const DAY_MS: u64 = 86_400_000;
 
 /// What happens next. Small numbers, so that things meet.
 #[derive(Debug, Clone)]
@@ -49,6 +59,12 @@ pub(super) enum What {
         holder: u8,
         named: Option<(u8, u8)>,
     },
+    DeleteKey {
+        caller: u8,
+    },
+    Revoke {
+        caller: u8,
+    },
     /// Of one of this node's acquires.
     Abandon(prop::sample::Index),
     Reattach(prop::sample::Index),
@@ -64,6 +80,8 @@ pub(super) enum Own {
 #[derive(Debug, Clone)]
 pub(super) enum Time {
     On(u64),
+    /// By wall clock alone, in days.
+    Days(u64),
     Back(u64),
     OtherTerm(u64),
     Unstamped,
@@ -74,7 +92,7 @@ pub(super) fn named() -> impl Strategy<Value = Option<(u8, u8)>> {
 }
 
 pub(super) fn what() -> impl Strategy<Value = What> {
-    let place = || (1..=2_u8, 0..KEYS, 0..HOLDERS);
+    let place = || (1..=CALLERS, 0..KEYS, 0..HOLDERS);
     let lease_ms = prop_oneof![5 => 1..3000_u64, 1 => Just(LEASE_MS_MAX)];
     let window_ms = prop_oneof![1 => Just(0), 4 => 1..8000_u64];
     prop_oneof![
@@ -101,9 +119,19 @@ pub(super) fn what() -> impl Strategy<Value = What> {
     ]
 }
 
+/// Seldom, as it is for good.
+fn ending() -> impl Strategy<Value = What> {
+    prop_oneof![
+        (3..=CALLERS).prop_map(|caller| What::DeleteKey { caller }),
+        (3..=CALLERS).prop_map(|caller| What::Revoke { caller }),
+    ]
+}
+
 pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (1..=NODES, any::<bool>(), what())
+            .prop_map(|(node, answered, what)| Step::Operate { node, answered, what }),
+        1 => (1..=NODES, any::<bool>(), prop_oneof![3 => what(), 1 => ending()])
             .prop_map(|(node, answered, what)| Step::Operate { node, answered, what }),
         3 => any::<prop::sample::Index>().prop_map(|which| Step::Again { which }),
         1 => Just(Step::Cluster(Own::Expire)),
@@ -118,6 +146,7 @@ pub(super) fn time() -> impl Strategy<Value = Time> {
         4 => Just(Time::On(0)),
         6 => (0..1500_u64).prop_map(Time::On),
         1 => (0..70_000_u64).prop_map(Time::On),
+        1 => (1..20_u64).prop_map(Time::Days),
         1 => (1..5000_u64).prop_map(Time::Back),
         1 => (1..100_000_u64).prop_map(Time::OtherTerm),
         1 => Just(Time::Unstamped),
@@ -141,6 +170,17 @@ pub(super) fn idempotency(named: Option<(u8, u8)>, on: u8, by: Option<u8>) -> Op
     })
 }
 
+/// Callers with odd numbers share their locks, and so do those with even ones.
 pub(super) fn identity(caller: u8) -> IdentityId {
-    IdentityId::new(&name('t', caller)).unwrap()
+    IdentityId::new(&name('t', 2 - caller % 2)).unwrap()
+}
+
+/// The licence of an API key: callers 4 and 6 share one.
+pub(super) fn licence_of(caller: u8) -> LicenceId {
+    match caller {
+        3 => LIMITED,
+        4 | 6 => DATED,
+        5 => LicenceId(5),
+        other => LicenceId(u64::from(other)),
+    }
 }

@@ -3,15 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evermind_lock::command::{
-    Acquire, Action, Attachment, Command, Extend, KeyHash, KeyId, OpId, Operation, Release, Stamp,
+    Acquire, Action, Attachment, Command, CreateLicence, Extend, KeyHash, KeyId, LicenceId, OpId,
+    Operation, Release, Stamp,
 };
-use evermind_lock::names::{Holder, Key, Resource};
+use evermind_lock::licence::Period;
+use evermind_lock::names::{Holder, Key, LicenceName, Resource};
 use evermind_lock::outcome::{Decision, Event, Outcome};
 use evermind_lock::table::{EntryContext, Frozen, LockTable};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
-use super::steps::{Own, Step, Time, What, idempotency, identity, name};
+use super::ledger::Ledger;
+use super::steps::{
+    CALLERS, DATED, DATED_UNTIL_MS, DAY_MS, LIMITED, LIMITED_TO, Own, RETRIES, Step, Time, What,
+    idempotency, identity, licence_of, name,
+};
 
 /// A node, as its commands show it.
 #[derive(Debug, Clone)]
@@ -55,6 +61,12 @@ impl Told {
     }
 }
 
+/// Of the licence that a caller's API key belongs to.
+fn licence_key(caller: u8) -> KeyHash {
+    let LicenceId(number) = licence_of(caller);
+    KeyHash([100 + u8::try_from(number).unwrap(); 32])
+}
+
 /// A table, and what an onlooker knows of it.
 pub(super) struct World {
     pub(super) table: LockTable,
@@ -64,6 +76,8 @@ pub(super) struct World {
     told: BTreeMap<Resource, Told>,
     token_max: u64,
     on: BTreeMap<OpId, Resource>,
+    wall_ms: u64,
+    ledger: Ledger,
 }
 
 impl World {
@@ -76,6 +90,8 @@ impl World {
             told: BTreeMap::new(),
             token_max: 0,
             on: BTreeMap::new(),
+            wall_ms: 0,
+            ledger: Ledger::default(),
         };
         for caller in 1..=2 {
             let add = Action::AddApiKey {
@@ -88,7 +104,38 @@ impl World {
             };
             world.enter(command, &Time::Unstamped).unwrap();
         }
+        world.issue_licences();
         world
+    }
+
+    /// Each API key gets the number of its caller.
+    fn issue_licences(&mut self) {
+        let mut enter = |action| {
+            let operation = None;
+            let command = Command { operation, action };
+            self.enter(command, &Time::Unstamped).unwrap();
+        };
+        for licence in 3..=5_u8 {
+            let id = LicenceId(u64::from(licence));
+            enter(Action::CreateLicence(CreateLicence {
+                name: LicenceName::new("l").unwrap(),
+                identity: identity(licence),
+                key: KeyHash([100 + licence; 32]),
+                limit: (id == LIMITED).then_some(LIMITED_TO),
+                period: if id == LIMITED {
+                    Period::None
+                } else {
+                    Period::Month
+                },
+                expires_ms: (id == DATED).then_some(DATED_UNTIL_MS),
+            }));
+        }
+        for caller in 3..=CALLERS {
+            enter(Action::CreateApiKey {
+                licence: licence_key(caller),
+                hash: KeyHash([caller; 32]),
+            });
+        }
     }
 
     fn server(&mut self, node: u8) -> &mut Server {
@@ -168,7 +215,7 @@ impl World {
                     key: key(on),
                     holder: holder(by),
                     lease_ms,
-                    retry_attempts: 7,
+                    retry_attempts: RETRIES,
                     window_ms,
                     fifo: false,
                     idempotency: idempotency(named, on, None),
@@ -198,6 +245,11 @@ impl World {
                 holder: holder(by),
                 idempotency: idempotency(named, on, Some(by)),
             }),
+            What::DeleteKey { caller } => Action::DeleteApiKey {
+                licence: licence_key(caller),
+                hash: KeyHash([caller; 32]),
+            },
+            What::Revoke { caller } => Action::RevokeLicence(licence_of(caller)),
             What::Abandon(ref which) => attachment(which).map_or(Action::Expire, Action::Abandon),
             What::Reattach(ref which) => attachment(which).map_or(Action::Expire, Action::Reattach),
         };
@@ -233,6 +285,7 @@ impl World {
         let now_ms = self.table.now_ms();
         let (cluster_ms, term) = match *time {
             Time::On(ms) => (now_ms + ms, 5),
+            Time::Days(_) => (now_ms, 5),
             Time::Back(ms) => (now_ms.saturating_sub(ms), 5),
             Time::OtherTerm(ms) => (now_ms + ms, 4),
             Time::Unstamped => return None,
@@ -240,18 +293,26 @@ impl World {
         Some(Stamp {
             cluster_ms,
             term,
-            wall_ms: 0,
+            wall_ms: self.wall_ms,
         })
     }
 
     /// Applies one entry and checks all that must hold after it.
     fn enter(&mut self, command: Command, time: &Time) -> TestCaseResult {
+        self.wall_ms = match time {
+            Time::On(ms) => self.wall_ms + ms,
+            Time::Days(days) => self.wall_ms + days * DAY_MS,
+            Time::Back(ms) => self.wall_ms.saturating_sub(*ms),
+            Time::OtherTerm(_) | Time::Unstamped => self.wall_ms,
+        };
         let at = EntryContext {
             log_index: self.log.len() as u64 + 1,
             term: 5,
             stamp: self.stamp(time),
         };
         let before_ms = self.table.now_ms();
+        let before = Ledger::before(&self.table, &command);
+        let token_max = self.token_max;
         let mut events = Vec::new();
         let decision = self.table.apply(at, command.clone(), &mut events);
         // In a debug build each apply has done this already, as the table is small.
@@ -268,6 +329,14 @@ impl World {
             prop_assert!(own != Some(*operation), "an acquire was told twice");
         }
         self.listen(at, &command, &decision, &events)?;
+        let own = Some(&decision).filter(|decision| decision.log_index == at.log_index);
+        let is_new_token = match own.map(|own| &own.outcome) {
+            Some(Outcome::Granted(granted)) => granted.fencing_token > token_max,
+            _ => false,
+        };
+        let heard = (&before, is_new_token);
+        self.ledger
+            .listen(&self.table, &command, heard, own, &events)?;
         self.log.push((at, command));
         self.said.push((decision, events));
         Ok(())

@@ -1,0 +1,280 @@
+//! What every licence owes, added up from what was decided and told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use evermind_lock::command::{Acquire, Action, Command, LicenceId, OpId};
+use evermind_lock::names::{Holder, IdempotencyKey, Resource};
+use evermind_lock::outcome::{Decision, Event, HeldReason, Outcome, Refusal};
+use evermind_lock::record::{Endpoint, IdempotencyId, IdempotencyRecord, Record, RecordKey};
+use evermind_lock::table::LockTable;
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+
+use super::steps::{LIMITED, LIMITED_TO, RETRIES, identity, licence_of};
+
+/// One wait, as those who were told of it know it.
+#[derive(Debug)]
+struct Wait {
+    resource: Resource,
+    holder: Holder,
+    licence: LicenceId,
+    joined_ms: u64,
+    window_ms: u64,
+    names: BTreeSet<IdempotencyKey>,
+}
+
+impl Wait {
+    /// The newest request says how long the wait goes on; a repeated one is no new one.
+    fn renew(&mut self, acquire: &Acquire, now_ms: u64) {
+        let name = acquire.idempotency.as_ref().map(|name| name.key.clone());
+        if !name.is_some_and(|name| !self.names.insert(name)) {
+            self.window_ms = now_ms - self.joined_ms + acquire.window_ms;
+        }
+    }
+
+    /// SPEC 2: `1 + min(retryAttempts, ceil(wait x retryAttempts / window))`.
+    fn attempts(&self, now_ms: u64) -> u32 {
+        let waited_ms = now_ms - self.joined_ms;
+        let retries = (waited_ms * u64::from(RETRIES)).div_ceil(self.window_ms.max(1));
+        1 + u32::try_from(retries).unwrap_or(RETRIES).min(RETRIES)
+    }
+}
+
+/// The sum over distinct outcomes.
+#[derive(Default)]
+pub(super) struct Ledger {
+    owed: BTreeMap<LicenceId, u64>,
+    /// By place.
+    waits: BTreeMap<u64, Wait>,
+    attached: BTreeMap<OpId, u64>,
+}
+
+/// What is known of an acquire before it is applied.
+pub(super) struct Before {
+    /// The record of its name.
+    record: Option<IdempotencyRecord>,
+}
+
+fn record_of(table: &LockTable, acquire: &Acquire) -> Option<IdempotencyRecord> {
+    let name = acquire.idempotency.as_ref()?;
+    let id = IdempotencyId {
+        identity: identity(u8::try_from(acquire.caller.0).ok()?),
+        endpoint: Endpoint::Acquire,
+        key: name.key.clone(),
+    };
+    match table.freeze().record(&RecordKey::Idempotency(id)) {
+        Some(Record::Idempotency(record)) => Some(record),
+        _ => None,
+    }
+}
+
+/// Who was granted what, if an acquire was.
+fn granted_to(acquire: &Acquire, outcome: &Outcome) -> Option<(Resource, Holder)> {
+    let Outcome::Granted(granted) = outcome else {
+        return None;
+    };
+    let resource = Resource {
+        identity: identity(u8::try_from(acquire.caller.0).ok()?),
+        key: acquire.key.clone(),
+    };
+    Some((resource, granted.holder.clone()))
+}
+
+impl Ledger {
+    pub(super) fn before(table: &LockTable, command: &Command) -> Before {
+        let record = match &command.action {
+            Action::Acquire(acquire) => record_of(table, acquire),
+            _ => None,
+        };
+        Before { record }
+    }
+
+    /// One entry: who was told what, and what the table shows after it. `is_new`: the entry is the
+    /// one that decided, and `is_new_token`: nobody had heard of the grant before.
+    pub(super) fn listen(
+        &mut self,
+        table: &LockTable,
+        command: &Command,
+        (before, is_new_token): (&Before, bool),
+        decision: Option<&Decision>,
+        events: &[Event],
+    ) -> TestCaseResult {
+        self.hear_ends(table, events)?;
+        if let (Action::Acquire(acquire), Some(operation), Some(decision)) =
+            (&command.action, command.operation, decision)
+        {
+            let asked = (operation.id, acquire);
+            self.ended_in_silence(table, granted_to(acquire, &decision.outcome).as_ref());
+            self.decided(table, asked, (before, is_new_token), &decision.outcome)?;
+        }
+        self.ended_in_silence(table, None);
+        for licence in table.licences(None, usize::MAX, 0) {
+            let usage = &licence.usage;
+            let past: u64 = usage.past.iter().map(|past| past.used).sum();
+            let id = licence.id;
+            prop_assert_eq!(usage.used + past, self.owed(id), "{:?}", id);
+        }
+        Ok(())
+    }
+
+    /// What has ended, and the first attempt of each wait that goes on.
+    fn owed(&self, licence: LicenceId) -> u64 {
+        let waits = self.waits.values().filter(|wait| wait.licence == licence);
+        self.owed.get(&licence).copied().unwrap_or_default() + waits.count() as u64
+    }
+
+    fn owe(&mut self, licence: LicenceId, attempts: u32) {
+        *self.owed.entry(licence).or_default() += u64::from(attempts);
+    }
+
+    fn hear_ends(&mut self, table: &LockTable, events: &[Event]) -> TestCaseResult {
+        for event in events {
+            let Event::WaitEnded {
+                operation, outcome, ..
+            } = event
+            else {
+                continue;
+            };
+            // The second to be told of the same end owes nothing more.
+            let place = self.attached.remove(operation);
+            let Some(wait) = place.and_then(|place| self.waits.get(&place)) else {
+                continue;
+            };
+            let attempts = match outcome {
+                Outcome::Granted(granted) => granted.attempts,
+                Outcome::Refused(Refusal::LockHeld {
+                    reason, attempts, ..
+                }) => {
+                    if *reason == HeldReason::WindowPassed {
+                        prop_assert_eq!(*attempts, 1 + RETRIES);
+                    }
+                    *attempts
+                }
+                // Only this request's end: the wait goes on with others, or is gone without a word.
+                _ => continue,
+            };
+            prop_assert_eq!(attempts, wait.attempts(table.now_ms()));
+            let licence = wait.licence;
+            self.waits.remove(&place.unwrap_or_default());
+            self.owe(licence, attempts);
+        }
+        Ok(())
+    }
+
+    fn decided(
+        &mut self,
+        table: &LockTable,
+        (operation, acquire): (OpId, &Acquire),
+        (before, is_new_token): (&Before, bool),
+        outcome: &Outcome,
+    ) -> TestCaseResult {
+        let caller = u8::try_from(acquire.caller.0).unwrap_or_default();
+        let payer = licence_of(caller);
+        let record = record_of(table, acquire);
+        let is_replay = before.record.is_some() && before.record == record;
+        let owed = self.owed(payer);
+        match outcome {
+            Outcome::Queued => self.joined(table, operation, acquire, payer)?,
+            Outcome::Granted(granted) => {
+                let place = granted_to(acquire, outcome).and_then(|to| self.place(&to));
+                // A wait whose callers were gone was found again, with nobody before it.
+                if let Some(mut wait) = place.and_then(|place| self.waits.remove(&place)) {
+                    wait.renew(acquire, table.now_ms());
+                    prop_assert_eq!(granted.attempts, wait.attempts(table.now_ms()));
+                    self.owe(wait.licence, granted.attempts);
+                } else if is_new_token {
+                    prop_assert_eq!(granted.attempts, 1);
+                    self.admitted(payer, owed)?;
+                    self.owe(payer, 1);
+                } else if !is_replay {
+                    self.admitted(payer, owed)?;
+                    self.owe(payer, 1);
+                }
+            }
+            Outcome::Refused(Refusal::LockHeld { attempts, .. }) if !is_replay => {
+                self.admitted(payer, owed)?;
+                self.owe(payer, *attempts);
+            }
+            Outcome::Refused(Refusal::QuotaExceeded { limit, .. }) => {
+                prop_assert_eq!((payer, *limit), (LIMITED, LIMITED_TO));
+                prop_assert!(owed >= LIMITED_TO, "refused with {owed} used");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whoever begins an attempt has one left.
+    fn admitted(&self, payer: LicenceId, owed: u64) -> TestCaseResult {
+        prop_assert!(payer != LIMITED || owed < LIMITED_TO, "{owed} were used");
+        Ok(())
+    }
+
+    fn place(&self, (resource, holder): &(Resource, Holder)) -> Option<u64> {
+        let mut waits = self.waits.iter();
+        waits
+            .find(|(_, wait)| wait.resource == *resource && wait.holder == *holder)
+            .map(|(place, _)| *place)
+    }
+
+    fn joined(
+        &mut self,
+        table: &LockTable,
+        operation: OpId,
+        acquire: &Acquire,
+        payer: LicenceId,
+    ) -> TestCaseResult {
+        let caller = u8::try_from(acquire.caller.0).unwrap_or_default();
+        let resource = Resource {
+            identity: identity(caller),
+            key: acquire.key.clone(),
+        };
+        let name = acquire.idempotency.as_ref().map(|name| &name.key);
+        // A repeated request stands in line under its first holder's name, and changes nothing.
+        let repeated = self.waits.iter_mut().find(|(place, wait)| {
+            wait.resource == resource
+                && name.is_some_and(|name| wait.names.contains(name))
+                && table.place_in_line(&wait.resource, &wait.holder) == Some(**place)
+        });
+        if let Some((place, _)) = repeated {
+            self.attached.insert(operation, *place);
+            return Ok(());
+        }
+        let now_ms = table.now_ms();
+        let place = table.place_in_line(&resource, &acquire.holder);
+        let place = place.expect("who was queued stands in line");
+        self.attached.insert(operation, place);
+        if !self.waits.contains_key(&place) {
+            self.admitted(payer, self.owed(payer))?;
+        }
+        let wait = self.waits.entry(place).or_insert_with(|| Wait {
+            resource,
+            holder: acquire.holder.clone(),
+            licence: payer,
+            joined_ms: now_ms,
+            window_ms: acquire.window_ms,
+            names: BTreeSet::new(),
+        });
+        wait.renew(acquire, now_ms);
+        Ok(())
+    }
+
+    /// Waits that lost their last caller, and then their place.
+    fn ended_in_silence(&mut self, table: &LockTable, but: Option<&(Resource, Holder)>) {
+        let but = but.and_then(|but| self.place(but));
+        let gone: Vec<u64> = self
+            .waits
+            .iter()
+            .filter(|(place, wait)| {
+                let now = table.place_in_line(&wait.resource, &wait.holder);
+                now != Some(**place) && but != Some(**place)
+            })
+            .map(|(place, _)| *place)
+            .collect();
+        for place in gone {
+            if let Some(wait) = self.waits.remove(&place) {
+                self.owe(wait.licence, wait.attempts(table.now_ms()));
+            }
+        }
+    }
+}
