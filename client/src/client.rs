@@ -1,15 +1,11 @@
 //! The client.
 
+mod accounts;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::{HeaderValue, Method};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use uuid::Uuid;
@@ -17,53 +13,51 @@ use uuid::Uuid;
 use crate::clock::Moment;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Problem};
+use crate::exchange::{Call, Exchange, Failure, Reply};
 use crate::messages::{Acquire, Answer, ClusterInfo, Extended, Grant, LockInfo, LocksPage};
 use crate::retry::{Course, Setback};
 
-/// A server answers within the waiting window and 10 s; a bit more is for the way there and back.
-const ANSWER_GRACE: Duration = Duration::from_secs(12);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Answers are small but for pages of locks: 1000 keys of 512 bytes, escaped, and their numbers.
-const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// A client of one cluster under one API key. Keeps connections open between calls.
+/// A client of one cluster under one API key, one admin token, or none. Keeps connections open
+/// between calls.
 pub struct Client {
     endpoints: Vec<Endpoint>,
     /// Where the next call goes: an endpoint that failed is left behind.
     current: AtomicUsize,
-    authorization: HeaderValue,
-    http: HttpClient<HttpConnector, Full<Bytes>>,
-    answer_grace: Duration,
-}
-
-/// One call, whatever it is, as often as it is sent.
-struct Call {
-    method: Method,
-    path: String,
-    body: Option<Bytes>,
-    /// How long it may stand in line.
-    window: Duration,
-}
-
-struct Reply {
-    status: u16,
-    retry_after: Option<Duration>,
-    body: Bytes,
-    endpoint: String,
-    sent: Moment,
-    received: Moment,
-}
-
-enum Failure {
-    Broken(String),
-    TimedOut,
+    exchange: Exchange,
 }
 
 impl Client {
-    /// A client for these endpoints (`http://host:port`). Connects with the first call.
+    /// A client for these endpoints (`http://host:port`) that uses locks. Connects with the first
+    /// call.
     pub fn new<S: AsRef<str>>(
         endpoints: impl IntoIterator<Item = S>,
         api_key: &str,
+    ) -> Result<Self, Error> {
+        Self::with(endpoints, Some(bearer(api_key).ok_or(Error::ApiKey)?))
+    }
+
+    /// A client without an API key: it makes and deletes API keys with a licence key, and asks
+    /// whether nodes are ready.
+    pub fn without_key<S: AsRef<str>>(
+        endpoints: impl IntoIterator<Item = S>,
+    ) -> Result<Self, Error> {
+        Self::with(endpoints, None)
+    }
+
+    /// A client under the admin token: it issues licences, looks at them, takes them back.
+    pub fn admin<S: AsRef<str>>(
+        endpoints: impl IntoIterator<Item = S>,
+        admin_token: &str,
+    ) -> Result<Self, Error> {
+        Self::with(
+            endpoints,
+            Some(bearer(admin_token).ok_or(Error::AdminToken)?),
+        )
+    }
+
+    fn with<S: AsRef<str>>(
+        endpoints: impl IntoIterator<Item = S>,
+        authorization: Option<HeaderValue>,
     ) -> Result<Self, Error> {
         let endpoints: Vec<Endpoint> = endpoints
             .into_iter()
@@ -72,26 +66,10 @@ impl Client {
         if endpoints.is_empty() {
             return Err(Error::NoEndpoint);
         }
-        if api_key.is_empty() {
-            return Err(Error::ApiKey);
-        }
-        let mut authorization =
-            HeaderValue::from_str(&format!("Bearer {api_key}")).map_err(|_| Error::ApiKey)?;
-        authorization.set_sensitive(true);
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let http = HttpClient::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .build(connector);
-        let current = AtomicUsize::new(0);
         Ok(Self {
             endpoints,
-            current,
-            authorization,
-            http,
-            answer_grace: ANSWER_GRACE,
+            current: AtomicUsize::new(0),
+            exchange: Exchange::new(authorization),
         })
     }
 
@@ -99,7 +77,7 @@ impl Client {
     /// with the same request. The default is 12 s, which outlasts the server's own bound.
     #[must_use]
     pub fn with_answer_grace(mut self, grace: Duration) -> Self {
-        self.answer_grace = grace;
+        self.exchange.answer_grace = grace;
         self
     }
 
@@ -189,15 +167,14 @@ impl Client {
     }
 
     async fn ask(&self, endpoint: &Endpoint, path: &str) -> Result<Reply, Error> {
-        let call = Call::get(path.to_owned());
-        match self.send(endpoint, &call, None).await? {
+        match self.exchange.send(endpoint, &Call::get(path)).await? {
             Ok(reply) => Ok(reply),
             Err(failure) => Err(failure.of(endpoint)),
         }
     }
 
     async fn look<T: DeserializeOwned>(&self, path: String) -> Result<Answer<T>, Error> {
-        answer(self.call(&Call::get(path), None).await?)
+        answer(self.call(&Call::get(path)).await?.reply)
     }
 
     async fn operation<T: DeserializeOwned>(
@@ -206,35 +183,44 @@ impl Client {
         body: Vec<u8>,
         window: Duration,
     ) -> Result<Answer<T>, Error> {
-        let path = path.to_owned();
-        let call = Call {
-            method: Method::POST,
-            path,
-            body: Some(body.into()),
-            window,
-        };
         let idempotency_key = HeaderValue::from_str(&Uuid::now_v7().to_string())
             .expect("a uuid is hexadecimal digits and dashes");
-        answer(self.call(&call, Some(&idempotency_key)).await?)
+        let call = Call {
+            window,
+            idempotency_key: Some(idempotency_key),
+            ..Call::new(Method::POST, path).body(body)
+        };
+        answer(self.call(&call).await?.reply)
     }
 
-    /// Sends a call until a node answers it, round the endpoints.
-    async fn call(&self, call: &Call, idempotency: Option<&HeaderValue>) -> Result<Reply, Error> {
+    /// Sends a call until a node answers it, round the endpoints. One that makes something is sent
+    /// again only if nothing was done.
+    async fn call(&self, call: &Call) -> Result<Called, Error> {
         let mut course = Course::new(Moment::now(), call.window);
+        let mut after_doubt = false;
         loop {
             let index = self.current.load(Ordering::Relaxed);
             let endpoint = &self.endpoints[index % self.endpoints.len()];
             let sent = Moment::now();
-            let outcome = self.send(endpoint, call, idempotency).await?;
+            let outcome = self.exchange.send(endpoint, call).await?;
+            let doubt = doubt(&outcome);
+            if let (Some(why), Some(what)) = (&doubt, call.makes) {
+                return Err(Error::MayBeMade {
+                    what,
+                    endpoint: endpoint.to_string(),
+                    why: why.clone(),
+                });
+            }
             let setback = match &outcome {
                 // A node without a leader says nothing about the next node's: only 429, which is
                 // about the caller, is told how long to stay away.
                 Ok(reply) if reply.status == 429 => Setback::Later(reply.retry_after),
                 Ok(reply) if matches!(reply.status, 503 | 504) => Setback::Later(None),
-                Ok(_) => return outcome.map_err(|failure| failure.of(endpoint)),
-                Err(Failure::Broken(_)) => Setback::Broken,
+                Err(Failure::NotConnected(_) | Failure::Broken(_)) => Setback::Broken,
                 Err(Failure::TimedOut) => Setback::Later(None),
+                Ok(_) => return called(outcome, endpoint, after_doubt),
             };
+            after_doubt |= doubt.is_some();
             // Whoever saw the failure first moves everyone on, once.
             let _ = self.current.compare_exchange(
                 index,
@@ -245,86 +231,54 @@ impl Client {
             let random = getrandom::u64().map_err(|error| Error::Request(error.to_string()))?;
             match course.pause(sent, Moment::now(), &setback, random) {
                 Some(pause) => tokio::time::sleep(pause).await,
-                None => return outcome.map_err(|failure| failure.of(endpoint)),
+                None => return called(outcome, endpoint, after_doubt),
             }
         }
     }
+}
 
-    /// Sends a call once. The outer error is one that no repetition can cure.
-    async fn send(
-        &self,
-        endpoint: &Endpoint,
-        call: &Call,
-        idempotency: Option<&HeaderValue>,
-    ) -> Result<Result<Reply, Failure>, Error> {
-        let mut request = Request::builder()
-            .method(call.method.clone())
-            .uri(endpoint.uri(&call.path)?)
-            .header(AUTHORIZATION, self.authorization.clone());
-        if call.body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+/// How a call ended.
+struct Called {
+    reply: Reply,
+    /// An earlier try may have been carried out.
+    after_doubt: bool,
+}
+
+fn called(
+    outcome: Result<Reply, Failure>,
+    endpoint: &Endpoint,
+    after_doubt: bool,
+) -> Result<Called, Error> {
+    let reply = outcome.map_err(|failure| failure.of(endpoint))?;
+    Ok(Called { reply, after_doubt })
+}
+
+/// Why nobody can say whether the call was carried out, if so.
+fn doubt(outcome: &Result<Reply, Failure>) -> Option<String> {
+    match outcome {
+        Ok(reply) if reply.leaves_doubt() => {
+            Some(Problem::read(reply.status, None, &reply.body).message)
         }
-        if let Some(key) = idempotency {
-            request = request.header("idempotency-key", key);
-        }
-        let request = request
-            .body(Full::new(call.body.clone().unwrap_or_default()))
-            .map_err(|error| Error::Request(error.to_string()))?;
-        let sent = Moment::now();
-        let exchange = async {
-            let response = self
-                .http
-                .request(request)
-                .await
-                .map_err(|error| chain(&error))?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| chain(error.as_ref()))?.to_bytes();
-            Ok(Reply {
-                status: head.status.as_u16(),
-                retry_after: retry_after(&head.headers),
-                body,
-                endpoint: endpoint.to_string(),
-                sent,
-                received: Moment::now(),
-            })
-        };
-        let limit = call.window.saturating_add(self.answer_grace);
-        Ok(match tokio::time::timeout(limit, exchange).await {
-            Ok(outcome) => outcome.map_err(Failure::Broken),
-            Err(_) => Err(Failure::TimedOut),
-        })
+        Ok(_) | Err(Failure::NotConnected(_)) => None,
+        Err(failure) => Some(failure.why()),
     }
 }
 
-impl Call {
-    fn get(path: String) -> Self {
-        Self {
-            method: Method::GET,
-            path,
-            body: None,
-            window: Duration::ZERO,
-        }
-    }
+fn bearer(secret: &str) -> Option<HeaderValue> {
+    let text = (!secret.is_empty()).then(|| format!("Bearer {secret}"))?;
+    let mut authorization = HeaderValue::from_str(&text).ok()?;
+    authorization.set_sensitive(true);
+    Some(authorization)
 }
 
-impl Failure {
-    fn of(self, endpoint: &Endpoint) -> Error {
-        let why = match self {
-            Failure::Broken(why) => why,
-            Failure::TimedOut => "no answer in time".to_owned(),
-        };
-        Error::Unreachable {
-            endpoint: endpoint.to_string(),
-            why,
-        }
-    }
+fn refused(reply: &Reply) -> Error {
+    let problem = Problem::read(reply.status, reply.retry_after, &reply.body);
+    Error::Refused(Box::new(problem))
 }
 
 fn answer<T: DeserializeOwned>(reply: Reply) -> Result<Answer<T>, Error> {
-    if reply.status != 200 {
-        let problem = Problem::read(reply.status, reply.retry_after, &reply.body);
-        return Err(Error::Refused(Box::new(problem)));
+    if !matches!(reply.status, 200 | 201) {
+        return Err(refused(&reply));
     }
     let value = serde_json::from_slice(&reply.body).map_err(|error| Error::NotUnderstood {
         endpoint: reply.endpoint,
@@ -338,25 +292,6 @@ fn answer<T: DeserializeOwned>(reply: Reply) -> Result<Answer<T>, Error> {
         sent: reply.sent,
         received: reply.received,
     })
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-/// An error with its causes: hyper's own text alone says little.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Percent-encodes everything but RFC 3986's unreserved characters.

@@ -21,6 +21,9 @@ pub enum Error {
     /// An API key that no header can carry.
     #[error("the API key is empty or has characters that a header cannot carry")]
     ApiKey,
+    /// An admin token that no header can carry.
+    #[error("the admin token is empty or has characters that a header cannot carry")]
+    AdminToken,
     /// The call cannot be written as an HTTP request.
     #[error("the request cannot be sent: {0}")]
     Request(String),
@@ -28,6 +31,16 @@ pub enum Error {
     #[error("no node answered: {endpoint}: {why}")]
     Unreachable {
         /// The one tried last.
+        endpoint: String,
+        /// What happened there.
+        why: String,
+    },
+    /// Whether a key or a licence was made is not known, and repeating the call could make another.
+    #[error("{what} may have been made, and may not: {endpoint}: {why}")]
+    MayBeMade {
+        /// `an API key` or `a licence`.
+        what: &'static str,
+        /// Who was asked.
         endpoint: String,
         /// What happened there.
         why: String,
@@ -87,12 +100,16 @@ pub enum Code {
     InvalidRequest,
     /// Over 64 KiB.
     BodyTooLarge,
-    /// The API key is missing, unknown or deleted.
+    /// The API key is missing, unknown or deleted; or this is not the admin token.
     Unauthorized,
     /// The licence is unknown, expired or revoked.
     LicenceInactive,
     /// The licence's allowance is spent.
     QuotaExceeded,
+    /// There is no such licence.
+    LicenceNotFound,
+    /// The licence has no such API key.
+    ApiKeyNotFound,
     /// Too many requests.
     RateLimited,
     /// A bound of the cluster is reached.
@@ -120,6 +137,8 @@ impl From<&str> for Code {
             "unauthorized" => Code::Unauthorized,
             "licence_inactive" => Code::LicenceInactive,
             "quota_exceeded" => Code::QuotaExceeded,
+            "licence_not_found" => Code::LicenceNotFound,
+            "api_key_not_found" => Code::ApiKeyNotFound,
             "rate_limited" => Code::RateLimited,
             "limit_reached" => Code::LimitReached,
             "no_leader" => Code::NoLeader,
