@@ -7,9 +7,9 @@ use crate::exit::Failure;
 /// The nodes of `evermind dev`.
 const DEFAULT_URLS: &str = "http://127.0.0.1:7601,http://127.0.0.1:7602,http://127.0.0.1:7603";
 
-/// Which cluster, and with which key.
+/// Which cluster.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Connection {
+pub(crate) struct Nodes {
     /// Nodes to talk to, comma-separated; the next is tried when one fails
     #[arg(long, env = "EVERMIND_BASE_URL", value_name = "URL,…", default_value = DEFAULT_URLS)]
     #[arg(value_delimiter = ',', hide_default_value = true)]
@@ -17,7 +17,22 @@ pub(crate) struct Connection {
         long_help = "Nodes to talk to, comma-separated; the next is tried when one fails.\n\
         The default is the cluster of `evermind dev`: ports 7601 to 7603 of this machine."
     )]
-    pub(crate) url: Vec<String>,
+    url: Vec<String>,
+}
+
+impl Nodes {
+    /// The addresses that were given.
+    pub(crate) fn urls(&self) -> impl Iterator<Item = &str> {
+        let urls = self.url.iter().map(String::as_str);
+        urls.filter(|url| !url.trim().is_empty())
+    }
+}
+
+/// Which cluster, and with which key.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Connection {
+    #[command(flatten)]
+    nodes: Nodes,
     /// The API key
     #[arg(
         long,
@@ -25,7 +40,7 @@ pub(crate) struct Connection {
         value_name = "KEY",
         hide_env_values = true
     )]
-    pub(crate) api_key: Option<String>,
+    api_key: Option<String>,
 }
 
 impl Connection {
@@ -39,11 +54,6 @@ impl Connection {
     }
 
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let urls = self
-            .url
-            .iter()
-            .map(String::as_str)
-            .filter(|url| !url.trim().is_empty());
-        Ok(Client::new(urls, self.api_key()?)?)
+        Ok(Client::new(self.nodes.urls(), self.api_key()?)?)
     }
 }

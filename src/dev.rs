@@ -2,6 +2,7 @@
 
 mod announce;
 mod directory;
+mod licence;
 mod node;
 mod ready;
 
@@ -15,6 +16,8 @@ use tokio::task::JoinSet;
 
 use crate::exit::Failure;
 use crate::output;
+use crate::serve::RateLimit;
+use announce::Secrets;
 use directory::Directory;
 use node::{Ended, Node, Stop};
 
@@ -35,6 +38,9 @@ pub(crate) struct Args {
     /// Keep the nodes' data here, for a later start to go on with [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// How many requests each API key may send to each node, as in 100/s [default: no limit]
+    #[arg(long, value_name = "N/s")]
+    rate_limit: Option<RateLimit>,
     /// Print one line of JSON once the cluster is ready, instead of text
     #[arg(long)]
     json: bool,
@@ -45,12 +51,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     node::check_ports(args.port)?;
     let directory = Directory::open(args.data_dir.as_deref())?;
     let key = directory.write_new_key()?;
-    let outcome = crate::single_threaded()?.block_on(cluster(args, &directory, &key));
+    let token = directory.write_new_admin_token()?;
+    let outcome = crate::single_threaded()?.block_on(cluster(args, &directory, key, token));
     directory.close();
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-async fn cluster(args: &Args, directory: &Directory, key: &str) -> Result<(), Failure> {
+async fn cluster(
+    args: &Args,
+    directory: &Directory,
+    api_key: String,
+    admin_token: String,
+) -> Result<(), Failure> {
     let started = Instant::now();
     let failed = |error| Failure::new(format!("cannot listen for signals: {error}"));
     let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -72,14 +84,18 @@ async fn cluster(args: &Args, directory: &Directory, key: &str) -> Result<(), Fa
     let mut nodes = Vec::new();
     let mut running = JoinSet::new();
     for id in 1..=node::COUNT {
-        let node = Node::new(id, args.port, directory)?;
+        let node = Node::new(id, args.port, args.rate_limit, directory)?;
         let (pid, ending) = node.start(stopped.clone())?;
         running.spawn(ending);
         nodes.push((node, pid));
     }
 
+    let start = async {
+        ready::wait(&nodes, &api_key).await?;
+        licence::of_dev(&nodes, directory, &admin_token).await
+    };
     let ready = tokio::select! {
-        ready = tokio::time::timeout(READY_MAX, ready::wait(&nodes, key)) => match ready {
+        ready = tokio::time::timeout(READY_MAX, start) => match ready {
             Ok(ready) => ready,
             Err(_) => Err(Failure::new("the cluster was not ready within 30 s")
                 .hint(format!("the nodes' logs are in {}", directory.path().display()))),
@@ -90,12 +106,17 @@ async fn cluster(args: &Args, directory: &Directory, key: &str) -> Result<(), Fa
             return Ok(());
         }
     };
-    let outcome = ready.and_then(|()| {
+    let outcome = ready.and_then(|licence_key| {
         eprintln!("ready after {:.1} s", started.elapsed().as_secs_f64());
+        let secrets = Secrets {
+            api_key,
+            licence_key,
+            admin_token,
+        };
         let text = if args.json {
-            announce::json(&nodes, key)?
+            announce::json(&nodes, &secrets)?
         } else {
-            announce::text(&nodes, key, directory)
+            announce::text(&nodes, &secrets, directory)
         };
         output::write(&text)
     });

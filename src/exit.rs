@@ -10,6 +10,8 @@ pub(crate) const OTHER: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// The lock is not held, not any more, or not by this uuid.
 pub(crate) const NOT_HELD: u8 = 3;
+/// There is no such licence, or no such API key.
+pub(crate) const NO_SUCH: u8 = 3;
 /// `EX_UNAVAILABLE`: no node, no leader, or the outcome is not known.
 pub(crate) const UNAVAILABLE: u8 = 69;
 /// `EX_TEMPFAIL`: held by another until the end of the wait, or a limit is reached.
@@ -85,6 +87,11 @@ impl From<Error> for Failure {
             Error::Endpoint { .. } => (USAGE, "for example --url http://127.0.0.1:7601"),
             Error::NoEndpoint => (USAGE, "give one with --url or EVERMIND_BASE_URL"),
             Error::ApiKey => (USAGE, "give it with --api-key or EVERMIND_API_KEY"),
+            Error::AdminToken => (
+                USAGE,
+                "give it with --admin-token-file or EVERMIND_ADMIN_TOKEN",
+            ),
+            Error::MayBeMade { .. } => (UNAVAILABLE, MAY_BE_MADE),
             Error::Unreachable { .. } => (
                 UNAVAILABLE,
                 "is the cluster running? --url or EVERMIND_BASE_URL says where; `evermind dev` starts one here",
@@ -105,6 +112,9 @@ impl From<Error> for Failure {
     }
 }
 
+/// Whoever sees no key cannot use it, but it counts against the bounds.
+const MAY_BE_MADE: &str = "if it was, nobody has its secret: look with `evermind licences list` and `show`, and make another";
+
 fn of_code(code: &Code) -> (u8, &'static str) {
     match code {
         Code::LockHeld => (
@@ -124,6 +134,14 @@ fn of_code(code: &Code) -> (u8, &'static str) {
         Code::Unauthorized => (
             REFUSED,
             "give a valid key with --api-key or EVERMIND_API_KEY",
+        ),
+        Code::LicenceNotFound => (
+            NO_SUCH,
+            "`evermind licences list` shows the ids that there are",
+        ),
+        Code::ApiKeyNotFound => (
+            NO_SUCH,
+            "nothing is left to do, if it was this licence's: see `evermind licences show`",
         ),
         Code::LicenceInactive => (
             REFUSED,
@@ -163,6 +181,8 @@ mod tests {
             ("unauthorized", 77),
             ("licence_inactive", 77),
             ("quota_exceeded", 77),
+            ("licence_not_found", 3),
+            ("api_key_not_found", 3),
             ("rate_limited", 75),
             ("limit_reached", 75),
             ("no_leader", 69),
@@ -180,10 +200,17 @@ mod tests {
     fn every_client_error_has_a_hint() {
         let endpoint = "http://a:1".to_owned();
         let why = String::new();
+        let may_be_made = Error::MayBeMade {
+            what: "an API key",
+            endpoint: endpoint.clone(),
+            why: why.clone(),
+        };
         for (error, code) in [
             (Error::NoEndpoint, USAGE),
             (Error::ApiKey, USAGE),
+            (Error::AdminToken, USAGE),
             (Error::Unreachable { endpoint, why }, UNAVAILABLE),
+            (may_be_made, UNAVAILABLE),
         ] {
             let failure = Failure::from(error);
             assert_eq!(failure.code, code);

@@ -20,7 +20,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     // /readyz asks for no key.
-    let client = Client::new([args.url.as_str()], "none")?.with_answer_grace(ANSWER_WITHIN);
+    let client = Client::without_key([args.url.as_str()])?.with_answer_grace(ANSWER_WITHIN);
     let asked = async {
         let ready = async {
             match client.endpoints().first() {

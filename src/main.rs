@@ -15,6 +15,7 @@ mod healthcheck;
 mod lock;
 mod output;
 mod quote;
+mod secret;
 mod serve;
 mod table;
 

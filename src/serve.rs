@@ -4,7 +4,6 @@ mod config;
 mod logging;
 mod plan;
 mod rate;
-mod secret;
 mod settings;
 mod stop;
 
@@ -17,6 +16,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use crate::exit::Failure;
 
 pub(crate) use plan::Plan;
+pub(crate) use rate::RateLimit;
 pub(crate) use settings::Settings;
 #[cfg(test)]
 pub(crate) use settings::api_key as check_api_key;

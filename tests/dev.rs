@@ -63,7 +63,18 @@ impl Dev {
     }
 
     fn api_key(&self) -> String {
-        self.said["apiKey"].as_str().expect("a key").to_owned()
+        self.secret("apiKey")
+    }
+
+    /// What opens the cluster, as it was printed.
+    fn secret(&self, field: &str) -> String {
+        self.said[field].as_str().expect("a secret").to_owned()
+    }
+
+    /// Makes an API key with a licence key; the status of the answer.
+    fn makes_key_with(&self, licence_key: &str) -> u16 {
+        let body = json!({ "licenceKey": licence_key });
+        self.client(2).post("/api-key", &body).status
     }
 
     fn pids(&self) -> Vec<u32> {
@@ -126,6 +137,15 @@ fn one_line_of_json_says_everything() {
         assert_eq!(fields, ["command", "dataDir", "http", "id", "peer", "pid"]);
     }
     // Ready when it says so: no waiting, no retries.
+    assert_eq!(dev.makes_key_with(&dev.secret("licenceKey")), 200);
+    let listing = Request::get("/admin/licences").bearer(&dev.secret("adminToken"));
+    let listed = dev.client(1).send(&listing).json();
+    assert!(
+        listed["licences"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|licence| licence["name"] == "dev")),
+        "{listed}"
+    );
     let mut tokens = Vec::new();
     for index in 0..3 {
         let client = dev.client(index);
@@ -209,6 +229,7 @@ fn a_data_directory_is_continued_under_a_new_key() {
     let first = Dev::start(&ports, Some(&data_dir));
     let token = first.client(0).take("k", "u", 600_000).token();
     let first_key = first.api_key();
+    let (first_licence, first_token) = (first.secret("licenceKey"), first.secret("adminToken"));
     first.stop();
     assert!(data_dir.is_dir(), "a directory that was asked for stays");
 
@@ -217,5 +238,21 @@ fn a_data_directory_is_continued_under_a_new_key() {
     let again = second.client(1).take("k", "u", 600_000);
     assert_eq!(again.token(), token);
     assert!(second.client(2).take("k-2", "u", 1000).token() > token);
+    assert_ne!(second.secret("adminToken"), first_token);
+    assert_eq!(
+        second.secret("licenceKey"),
+        first_licence,
+        "still works, so it is gone on with"
+    );
+    assert_eq!(second.makes_key_with(&first_licence), 200);
     second.stop();
+
+    // A cluster that is new under the same files knows none of them.
+    for id in 1..=3 {
+        fs::remove_dir_all(data_dir.join(format!("node-{id}"))).unwrap();
+    }
+    let third = Dev::start(&ports, Some(&data_dir));
+    assert_ne!(third.secret("licenceKey"), first_licence);
+    assert_eq!(third.makes_key_with(&third.secret("licenceKey")), 200);
+    third.stop();
 }

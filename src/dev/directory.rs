@@ -1,15 +1,16 @@
-//! Where the nodes' data and the key are.
+//! Where the nodes' data and the secrets are.
 
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use evermind_api::{Secret, SecretKind};
 use tempfile::TempDir;
 
 use crate::exit::Failure;
 
-/// The data of three nodes, and the file that tells them the key.
+/// The data of three nodes, and beside it the files with the secrets: no node's own data has any.
 pub(super) struct Directory {
     path: PathBuf,
     /// Gone with `dev`, if nobody asked to keep it.
@@ -75,28 +76,41 @@ impl Directory {
         self.path.join("api-key")
     }
 
+    /// Where the nodes read the admin token from.
+    pub(super) fn admin_token_file(&self) -> PathBuf {
+        self.path.join("admin-token")
+    }
+
+    fn licence_key_file(&self) -> PathBuf {
+        self.path.join("licence-key")
+    }
+
     /// Makes a new API key and writes it where the nodes read it.
     pub(super) fn write_new_key(&self) -> Result<String, Failure> {
-        let path = self.key_file();
-        let key = new_key()?;
-        let write = || {
-            // A file of an earlier start may have other permissions.
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)?;
-            writeln!(file, "{key}")
-        };
-        write().map_err(|error: std::io::Error| {
-            Failure::new(format!("cannot write {}: {error}", path.display()))
-                .hint("--data-dir takes a directory that this user may write")
-        })?;
-        Ok(key)
+        let key = Secret::new(SecretKind::ApiKey).map_err(|error| no_random(&error))?;
+        write_secret(&self.key_file(), key.text())?;
+        Ok(key.text().to_owned())
+    }
+
+    /// Makes a new admin token and writes it where the nodes read it.
+    pub(super) fn write_new_admin_token(&self) -> Result<String, Failure> {
+        let mut bits = [0; 32];
+        getrandom::fill(&mut bits).map_err(|error| no_random(&error))?;
+        let digits: Vec<String> = bits.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = digits.concat();
+        write_secret(&self.admin_token_file(), &token)?;
+        Ok(token)
+    }
+
+    /// The licence key of an earlier start. The cluster knows only its hash, so it is kept here.
+    pub(super) fn licence_key(&self) -> Option<String> {
+        let text = fs::read_to_string(self.licence_key_file()).ok()?;
+        Some(text.trim().to_owned()).filter(|key| !key.is_empty())
+    }
+
+    /// Keeps a licence key for a later start.
+    pub(super) fn write_licence_key(&self, key: &str) -> Result<(), Failure> {
+        write_secret(&self.licence_key_file(), key)
     }
 
     /// Removes the data, if it was temporary and no node that was started again by hand uses it.
@@ -120,14 +134,29 @@ impl Directory {
     }
 }
 
-/// 256 random bits under the prefix that tells an API key from other secrets.
-fn new_key() -> Result<String, Failure> {
-    let mut bits = [0; 32];
-    getrandom::fill(&mut bits).map_err(|error| {
-        Failure::new(format!("cannot get random bits: {error}")).hint("the kernel must give them")
-    })?;
-    let digits: Vec<String> = bits.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("evk_{}", digits.concat()))
+/// Writes a file that only this user can read.
+fn write_secret(path: &Path, secret: &str) -> Result<(), Failure> {
+    let write = || {
+        // A file of an earlier start may have other permissions.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        writeln!(file, "{secret}")
+    };
+    write().map_err(|error: std::io::Error| {
+        Failure::new(format!("cannot write {}: {error}", path.display()))
+            .hint("--data-dir takes a directory that this user may write")
+    })
+}
+
+fn no_random(error: &getrandom::Error) -> Failure {
+    Failure::new(format!("cannot get random bits: {error}")).hint("the kernel must give them")
 }
 
 #[cfg(test)]
@@ -136,8 +165,12 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
     #[test]
-    fn a_new_key_at_every_start_for_this_user_alone() {
+    fn new_secrets_at_every_start_for_this_user_alone() {
         let kept = TempDir::new().unwrap();
         let directory = Directory::open(Some(&kept.path().join("a/b"))).unwrap();
         let first = directory.write_new_key().unwrap();
@@ -148,13 +181,27 @@ mod tests {
             fs::read_to_string(directory.key_file()).unwrap(),
             format!("{second}\n")
         );
-        let mode = fs::metadata(directory.key_file())
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
+        let token = directory.write_new_admin_token().unwrap();
+        assert_ne!(token, directory.write_new_admin_token().unwrap());
+        assert!(evermind_api::AdminToken::new(&token).is_ok());
+        for file in [directory.key_file(), directory.admin_token_file()] {
+            assert_eq!(mode(&file), 0o600);
+        }
         directory.close();
         assert!(kept.path().join("a/b/api-key").exists());
+    }
+
+    #[test]
+    fn the_licence_key_is_kept_for_a_later_start() {
+        let kept = TempDir::new().unwrap();
+        let directory = Directory::open(Some(kept.path())).unwrap();
+        assert_eq!(directory.licence_key(), None);
+        directory.write_licence_key("evl_1").unwrap();
+        assert_eq!(mode(&directory.licence_key_file()), 0o600);
+        directory.close();
+        let directory = Directory::open(Some(kept.path())).unwrap();
+        assert_eq!(directory.licence_key().as_deref(), Some("evl_1"));
+        directory.close();
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::directory::Directory;
 use crate::exit::Failure;
 use crate::quote;
+use crate::serve::RateLimit;
 
 /// How many nodes.
 pub(super) const COUNT: u16 = 3;
@@ -52,7 +53,12 @@ pub(super) struct Ended {
 }
 
 impl Node {
-    pub(super) fn new(id: u16, port: u16, directory: &Directory) -> Result<Self, Failure> {
+    pub(super) fn new(
+        id: u16,
+        port: u16,
+        rate_limit: Option<RateLimit>,
+        directory: &Directory,
+    ) -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(|error| {
             Failure::new(format!("cannot find this program's own file: {error}"))
                 .hint("/proc must be mounted")
@@ -63,7 +69,7 @@ impl Node {
         let founders: Vec<String> = (1..=COUNT)
             .map(|id| format!("{id}={}", peer_address(port, id)))
             .collect();
-        let command = vec![
+        let mut command = vec![
             text(&program)?,
             "serve".to_owned(),
             "--node-id".to_owned(),
@@ -78,7 +84,12 @@ impl Node {
             founders.join(","),
             "--bootstrap-api-key-file".to_owned(),
             text(&directory.key_file())?,
+            "--admin-token-file".to_owned(),
+            text(&directory.admin_token_file())?,
         ];
+        if let Some(limit) = rate_limit {
+            command.extend(["--rate-limit".to_owned(), limit.to_string()]);
+        }
         let log = directory.path().join(format!("node-{id}.log"));
         Ok(Self {
             id,
@@ -245,7 +256,7 @@ mod tests {
     #[test]
     fn the_command_is_complete_in_itself() {
         let directory = Directory::open(None).unwrap();
-        let node = Node::new(2, 7600, &directory).unwrap();
+        let node = Node::new(2, 7600, "100/s".parse().ok(), &directory).unwrap();
         let line = quote::line(&node.command);
         let dir = directory.path().display();
         assert!(line.starts_with('/'), "{line}");
@@ -253,7 +264,8 @@ mod tests {
             " serve --node-id 2 --data-dir {dir}/node-2 --listen 127.0.0.1:7602 \
              --peer-listen 127.0.0.1:7612 \
              --initial-cluster 1=127.0.0.1:7611,2=127.0.0.1:7612,3=127.0.0.1:7613 \
-             --bootstrap-api-key-file {dir}/api-key"
+             --bootstrap-api-key-file {dir}/api-key --admin-token-file {dir}/admin-token \
+             --rate-limit 100/s"
         );
         assert!(line.ends_with(&flags), "{line}");
         directory.close();

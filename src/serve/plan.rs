@@ -9,9 +9,9 @@ use evermind_lock::command::{KeyHash, NodeId};
 use evermind_lock::names::IdentityId;
 
 use super::rate::RateLimit;
-use super::secret;
 use super::settings::{LogFormat, Settings, api_key};
 use crate::exit::Failure;
+use crate::secret;
 
 const LISTEN: &str = "127.0.0.1:7600";
 const PEER_LISTEN: &str = "127.0.0.1:7610";
