@@ -65,11 +65,6 @@ impl LockTable {
         (session.boot == operation.boot).then_some(session)
     }
 
-    /// What came of an open operation.
-    pub(super) fn recorded(&self, operation: OpId) -> Option<&Decision> {
-        self.session_of(operation)?.get(operation.sequence)
-    }
-
     fn open_session(&mut self, node: NodeId, boot: u64) {
         let sessions = Arc::make_mut(&mut self.state.sessions);
         sessions.insert(node, Arc::new(Session::new(boot)));

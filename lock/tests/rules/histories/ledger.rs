@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evermind_lock::command::{Acquire, Action, Command, LicenceId, OpId};
+use evermind_lock::limits::DETACHED_MS;
 use evermind_lock::names::{Holder, IdempotencyKey, Resource};
 use evermind_lock::outcome::{Decision, Event, HeldReason, Outcome, Refusal};
-use evermind_lock::record::{Endpoint, IdempotencyId, IdempotencyRecord, Record, RecordKey};
-use evermind_lock::table::LockTable;
+use evermind_lock::record::{Endpoint, IdempotencyId, Record, RecordKey};
+use evermind_lock::table::{AttachmentState, LockTable};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
@@ -21,15 +22,24 @@ struct Wait {
     joined_ms: u64,
     window_ms: u64,
     names: BTreeSet<IdempotencyKey>,
+    /// When its last caller was lost; what ends it with a grant from then on is coming back alone.
+    deserted_ms: Option<u64>,
 }
 
 impl Wait {
     /// The newest request says how long the wait goes on; a repeated one is no new one.
     fn renew(&mut self, acquire: &Acquire, now_ms: u64) {
         let name = acquire.idempotency.as_ref().map(|name| name.key.clone());
-        if !name.is_some_and(|name| !self.names.insert(name)) {
+        if name.is_none_or(|name| self.names.insert(name)) {
             self.window_ms = now_ms - self.joined_ms + acquire.window_ms;
         }
+    }
+
+    /// Whether a place that lost its callers was still there for the command of an entry.
+    fn is_kept_at(&self, now_ms: u64) -> bool {
+        let ends_ms = self.joined_ms + self.window_ms;
+        self.deserted_ms
+            .is_some_and(|since_ms| since_ms + DETACHED_MS > now_ms && ends_ms > now_ms)
     }
 
     /// SPEC 2: `1 + min(retryAttempts, ceil(wait x retryAttempts / window))`.
@@ -52,10 +62,11 @@ pub(super) struct Ledger {
 /// What is known of an acquire before it is applied.
 pub(super) struct Before {
     /// The record of its name.
-    record: Option<IdempotencyRecord>,
+    record: Option<String>,
 }
 
-fn record_of(table: &LockTable, acquire: &Acquire) -> Option<IdempotencyRecord> {
+/// The record of an acquire's name, without how it stands: the same text is the same record.
+fn record_of(table: &LockTable, acquire: &Acquire) -> Option<String> {
     let name = acquire.idempotency.as_ref()?;
     let id = IdempotencyId {
         identity: identity(u8::try_from(acquire.caller.0).ok()?),
@@ -63,7 +74,11 @@ fn record_of(table: &LockTable, acquire: &Acquire) -> Option<IdempotencyRecord> 
         key: name.key.clone(),
     };
     match table.freeze().record(&RecordKey::Idempotency(id)) {
-        Some(Record::Idempotency(record)) => Some(record),
+        Some(Record::Idempotency(record)) => {
+            let text = format!("{record:?}");
+            let (identity, _) = text.split_once(", state:").expect("a record has a state");
+            Some(identity.to_owned())
+        }
         _ => None,
     }
 }
@@ -78,6 +93,12 @@ fn granted_to(acquire: &Acquire, outcome: &Outcome) -> Option<(Resource, Holder)
         key: acquire.key.clone(),
     };
     Some((resource, granted.holder.clone()))
+}
+
+/// Whoever begins an attempt has one left.
+fn admitted(payer: LicenceId, owed: u64) -> TestCaseResult {
+    prop_assert!(payer != LIMITED || owed < LIMITED_TO, "{owed} were used");
+    Ok(())
 }
 
 impl Ledger {
@@ -99,15 +120,25 @@ impl Ledger {
         decision: Option<&Decision>,
         events: &[Event],
     ) -> TestCaseResult {
-        self.hear_ends(table, events)?;
+        let granted = match (&command.action, decision) {
+            (Action::Acquire(acquire), Some(decision)) => granted_to(acquire, &decision.outcome),
+            _ => None,
+        };
+        let came_back = granted
+            .as_ref()
+            .and_then(|to| self.place(to))
+            .filter(|place| self.waits[place].is_kept_at(table.now_ms()));
+        self.hear_ends(table, events, came_back)?;
         if let (Action::Acquire(acquire), Some(operation), Some(decision)) =
             (&command.action, command.operation, decision)
         {
             let asked = (operation.id, acquire);
-            self.ended_in_silence(table, granted_to(acquire, &decision.outcome).as_ref());
-            self.decided(table, asked, (before, is_new_token), &decision.outcome)?;
+            self.ended_in_silence(table, came_back);
+            let heard = (before, is_new_token, came_back);
+            self.decided(table, asked, heard, &decision.outcome)?;
         }
         self.ended_in_silence(table, None);
+        self.look_for_callers(table);
         for licence in table.licences(None, usize::MAX, 0) {
             let usage = &licence.usage;
             let past: u64 = usage.past.iter().map(|past| past.used).sum();
@@ -127,7 +158,13 @@ impl Ledger {
         *self.owed.entry(licence).or_default() += u64::from(attempts);
     }
 
-    fn hear_ends(&mut self, table: &LockTable, events: &[Event]) -> TestCaseResult {
+    /// `came_back`: the wait that the entry's own request is granted by, and answers for.
+    fn hear_ends(
+        &mut self,
+        table: &LockTable,
+        events: &[Event],
+        came_back: Option<u64>,
+    ) -> TestCaseResult {
         for event in events {
             let Event::WaitEnded {
                 operation, outcome, ..
@@ -137,6 +174,9 @@ impl Ledger {
             };
             // The second to be told of the same end owes nothing more.
             let place = self.attached.remove(operation);
+            if place.is_some() && place == came_back {
+                continue;
+            }
             let Some(wait) = place.and_then(|place| self.waits.get(&place)) else {
                 continue;
             };
@@ -165,7 +205,7 @@ impl Ledger {
         &mut self,
         table: &LockTable,
         (operation, acquire): (OpId, &Acquire),
-        (before, is_new_token): (&Before, bool),
+        (before, is_new_token, came_back): (&Before, bool, Option<u64>),
         outcome: &Outcome,
     ) -> TestCaseResult {
         let caller = u8::try_from(acquire.caller.0).unwrap_or_default();
@@ -176,23 +216,22 @@ impl Ledger {
         match outcome {
             Outcome::Queued => self.joined(table, operation, acquire, payer)?,
             Outcome::Granted(granted) => {
-                let place = granted_to(acquire, outcome).and_then(|to| self.place(&to));
                 // A wait whose callers were gone was found again, with nobody before it.
-                if let Some(mut wait) = place.and_then(|place| self.waits.remove(&place)) {
+                if let Some(mut wait) = came_back.and_then(|place| self.waits.remove(&place)) {
                     wait.renew(acquire, table.now_ms());
                     prop_assert_eq!(granted.attempts, wait.attempts(table.now_ms()));
                     self.owe(wait.licence, granted.attempts);
                 } else if is_new_token {
                     prop_assert_eq!(granted.attempts, 1);
-                    self.admitted(payer, owed)?;
+                    admitted(payer, owed)?;
                     self.owe(payer, 1);
                 } else if !is_replay {
-                    self.admitted(payer, owed)?;
+                    admitted(payer, owed)?;
                     self.owe(payer, 1);
                 }
             }
             Outcome::Refused(Refusal::LockHeld { attempts, .. }) if !is_replay => {
-                self.admitted(payer, owed)?;
+                admitted(payer, owed)?;
                 self.owe(payer, *attempts);
             }
             Outcome::Refused(Refusal::QuotaExceeded { limit, .. }) => {
@@ -201,12 +240,6 @@ impl Ledger {
             }
             _ => {}
         }
-        Ok(())
-    }
-
-    /// Whoever begins an attempt has one left.
-    fn admitted(&self, payer: LicenceId, owed: u64) -> TestCaseResult {
-        prop_assert!(payer != LIMITED || owed < LIMITED_TO, "{owed} were used");
         Ok(())
     }
 
@@ -245,7 +278,7 @@ impl Ledger {
         let place = place.expect("who was queued stands in line");
         self.attached.insert(operation, place);
         if !self.waits.contains_key(&place) {
-            self.admitted(payer, self.owed(payer))?;
+            admitted(payer, self.owed(payer))?;
         }
         let wait = self.waits.entry(place).or_insert_with(|| Wait {
             resource,
@@ -254,14 +287,28 @@ impl Ledger {
             joined_ms: now_ms,
             window_ms: acquire.window_ms,
             names: BTreeSet::new(),
+            deserted_ms: None,
         });
         wait.renew(acquire, now_ms);
         Ok(())
     }
 
+    fn look_for_callers(&mut self, table: &LockTable) {
+        for (place, wait) in &mut self.waits {
+            let mut callers = self.attached.iter().filter(|(_, at)| *at == place);
+            let is_attached = callers.any(|(operation, _)| {
+                let state = table.attachment(*operation, &wait.resource, &wait.holder);
+                state == AttachmentState::Waiting
+            });
+            wait.deserted_ms = match wait.deserted_ms {
+                _ if is_attached => None,
+                since_ms => Some(since_ms.unwrap_or(table.now_ms())),
+            };
+        }
+    }
+
     /// Waits that lost their last caller, and then their place.
-    fn ended_in_silence(&mut self, table: &LockTable, but: Option<&(Resource, Holder)>) {
-        let but = but.and_then(|but| self.place(but));
+    fn ended_in_silence(&mut self, table: &LockTable, but: Option<u64>) {
         let gone: Vec<u64> = self
             .waits
             .iter()

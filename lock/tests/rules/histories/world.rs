@@ -61,6 +61,14 @@ impl Told {
     }
 }
 
+/// Whether an event tells of the grant with this token.
+fn tells(event: &Event, fencing_token: u64) -> bool {
+    let Event::WaitEnded { outcome, .. } = event else {
+        return false;
+    };
+    matches!(outcome, Outcome::Granted(granted) if granted.fencing_token == fencing_token)
+}
+
 /// Of the licence that a caller's API key belongs to.
 fn licence_key(caller: u8) -> KeyHash {
     let LicenceId(number) = licence_of(caller);
@@ -331,7 +339,12 @@ impl World {
         self.listen(at, &command, &decision, &events)?;
         let own = Some(&decision).filter(|decision| decision.log_index == at.log_index);
         let is_new_token = match own.map(|own| &own.outcome) {
-            Some(Outcome::Granted(granted)) => granted.fencing_token > token_max,
+            Some(Outcome::Granted(granted)) => {
+                granted.fencing_token > token_max
+                    && !events
+                        .iter()
+                        .any(|event| tells(event, granted.fencing_token))
+            }
             _ => false,
         };
         let heard = (&before, is_new_token);
