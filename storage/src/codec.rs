@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version of every encoding this build writes.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// The most bytes one value may decode to or from: a peer or a disk cannot make us allocate more.
 pub const VALUE_BYTES_MAX: usize = 16 << 20;
@@ -17,7 +17,7 @@ pub enum CodecError {
     #[error("no bytes where a value should be")]
     Empty,
     /// Written by a later version.
-    #[error("written in format version {0}, this build reads up to {VERSION}")]
+    #[error("written in format version {0}, this build reads version {VERSION}")]
     Version(u8),
     /// Damaged, or not ours.
     #[error("not a value of ours: {0}")]

@@ -1,10 +1,12 @@
 //! The HTTP edge over real sockets, in front of a node that answers from a script.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod admin;
 mod bad_bodies;
 mod bad_headers;
 mod fake;
 mod hang_up;
+mod keys;
 mod looking;
 mod outcomes;
 mod patience;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use evermind_lock::names::Holder;
-use evermind_lock::outcome::{Current, Granted, HeldReason, Limit, Outcome, Refusal};
+use evermind_lock::outcome::{Current, CutOff, Granted, HeldReason, Limit, Outcome, Refusal};
 use evermind_raft::api::NodeError;
 use serde_json::{Value, json};
 
@@ -172,6 +172,11 @@ fn rows() -> Vec<Row> {
         (refused(Refusal::LockNotFound), 404, "lock_not_found", true, None, "nobody holds"),
         (refused(Refusal::ExtendPastLimit { left_ms: 86_399_000 }), 400, "invalid_request", true, None, "extendBy would leave the lease more than 86400000 ms (24 h): 86399000 ms are left now, so at most 1000"),
         (refused(Refusal::Unauthorized), 401, "unauthorized", false, None, "API key"),
+        (refused(Refusal::LicenceInactive), 403, "licence_inactive", true, None, "expired or was revoked"),
+        (refused(Refusal::QuotaExceeded { limit: 9, next_period_ms: None }), 402, "quota_exceeded", true, None, "the licence's 9 attempts are spent; it does not begin anew"),
+        (refused(Refusal::QuotaExceeded { limit: 9, next_period_ms: Some(0) }), 402, "quota_exceeded", true, Some("1"), "it begins anew at 1970-01-01T00:00:00Z"),
+        (refused(Refusal::CutOff { reason: CutOff::KeyDeleted, attempts: 0 }), 401, "unauthorized", false, None, "was deleted while"),
+        (refused(Refusal::CutOff { reason: CutOff::LicenceInactive, attempts: 0 }), 403, "licence_inactive", true, None, "ended while"),
         (refused(Refusal::LimitReached(Limit::WaitersPerResource)), 429, "limit_reached", false, Some("1"), "at most 10000 waiters for one lock"),
         (refused(Refusal::LimitReached(Limit::IdempotencyKeys)), 429, "limit_reached", false, Some("1"), "at most 1048576 Idempotency-Keys"),
         (refused(Refusal::LimitReached(Limit::OpenOperations)), 429, "rate_limited", false, Some("1"), "at most 65536 requests"),
@@ -325,4 +330,16 @@ async fn a_key_that_nobody_can_look_up_now_is_503_and_can_be_softened() {
         .await;
     assert_eq!((soft.status, soft.code().as_str()), (200, "no_leader"));
     assert_eq!(soft.json()["config"]["key"], "k");
+}
+
+#[tokio::test]
+async fn a_wait_that_was_cut_off_tells_what_it_cost() {
+    let cut_off = Refusal::CutOff {
+        reason: CutOff::KeyDeleted,
+        attempts: 3,
+    };
+    let server = Server::start(refused(cut_off)).await;
+    let reply = ask(&server, ACQUIRE, false).await;
+    assert_eq!(reply.status, 401);
+    assert_eq!(reply.json()["lockAcquisitionAttempts"], 3);
 }

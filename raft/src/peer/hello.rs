@@ -19,7 +19,7 @@ use super::endpoint::{Contact, Endpoint, Secret};
 use super::frame::frame;
 
 /// The protocol of this build. Both sides must have the same.
-pub(super) const PROTOCOL: u16 = 1;
+pub(super) const PROTOCOL: u16 = 2;
 const MAGIC: [u8; 8] = *b"evermind";
 const HEAD_BYTES: usize = MAGIC.len() + 2;
 /// Bytes of the advertised HTTP address.
@@ -273,7 +273,7 @@ mod tests {
         let mut expected = Vec::new();
         expected.extend_from_slice(&[81, 0, 0, 0]);
         expected.extend_from_slice(b"evermind");
-        expected.extend_from_slice(&[1, 0, 1, 0]);
+        expected.extend_from_slice(&[2, 0, 2, 0]);
         expected.extend_from_slice(&[7; 16]);
         expected.extend_from_slice(&[1, 2, 252, 4, 3, 2, 1, 3, 10]);
         expected.extend_from_slice(b"http://a:1");

@@ -43,7 +43,7 @@ mod tests {
     use crate::entry::MembershipRecord;
 
     #[test]
-    fn the_bytes_of_version_1_never_change() {
+    fn the_bytes_of_this_version_never_change() {
         let meta = StateMeta {
             last_applied: Some(LogIdRecord { term: 3, index: 9 }),
             membership: StoredMembershipRecord {

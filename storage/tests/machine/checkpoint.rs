@@ -64,11 +64,11 @@ async fn only_what_changed_is_written_and_nothing_when_nothing_was_applied() {
     assert_eq!(node.checkpointer.step().unwrap(), Step::Nothing);
     node.apply(vec![log.lease(), log.lease(), log.lease()])
         .await;
-    // Three locks, the counters, the session of node 1.
+    // Three locks, the counters, the session of node 1, the licence that was charged.
     assert_eq!(
         node.checkpointer.step().unwrap(),
         Step::Written {
-            records: 5,
+            records: 6,
             whole: false
         }
     );

@@ -134,6 +134,6 @@ fn the_bytes_of_a_node_file_never_change() {
     assert_eq!(magic, b"EVMNODE\x01");
     let (body, sum) = rest.split_at(rest.len() - 4);
     // Codec version, cluster, node, disk, boot, settled.
-    assert_eq!(body, [&[1_u8][..], &[7; 16], &[1, 42, 1, 0]].concat());
-    assert_eq!(sum, [132, 130, 122, 229]);
+    assert_eq!(body, [&[2_u8][..], &[7; 16], &[1, 42, 1, 0]].concat());
+    assert_eq!(sum, [103, 0, 100, 158]);
 }
