@@ -10,7 +10,7 @@ mod stop;
 use std::process::ExitCode;
 
 use evermind_api::{App, Limits};
-use evermind_raft::node::{Node, NodeConfig};
+use evermind_raft::node::{LOG_BYTES_KEPT, Node, NodeConfig};
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::exit::Failure;
@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// Stop at once when stdin closes: how `evermind dev` takes its nodes with it, however it ends
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
+    /// Make snapshots sooner than usual: for tests
+    #[arg(long, hide = true, value_name = "BYTES", default_value_t = LOG_BYTES_KEPT)]
+    log_bytes_kept: u64,
 }
 
 /// Runs the node until it is told to stop, or must.
@@ -56,13 +59,13 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("cannot start the async runtime: {error}")))?;
-    let outcome = runtime.block_on(serve(plan));
+    let outcome = runtime.block_on(serve(plan, args.log_bytes_kept));
     // Nothing left on the runtime matters any more: what was acknowledged is on disk.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
+async fn serve(plan: Plan, log_bytes_kept: u64) -> Result<ExitCode, Failure> {
     let mut stop = stop::Signals::new()?;
     let listener = bind("--listen", &plan.listen).await?;
     let peer_listener = bind("--peer-listen", &plan.peer_listen).await?;
@@ -92,6 +95,7 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
         cluster_secret: plan.cluster_secret,
         global_prefix: plan.global_prefix,
         bootstrap_key: plan.bootstrap_key,
+        log_bytes_kept,
     };
     let node = tokio::select! {
         node = Node::start(config) => node.map_err(|error| {

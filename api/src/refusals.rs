@@ -94,10 +94,11 @@ impl From<Refusal> for Problem {
                 Code::IdempotencyMismatch,
                 "this Idempotency-Key was used with another request less than a minute ago",
             ),
-            Refusal::GrantEnded => Problem::new(
+            Refusal::GrantEnded { attempts } => Problem::new(
                 Code::GrantEnded,
                 "this operation was carried out before, and the grant it made has ended since",
-            ),
+            )
+            .costing(attempts),
         }
     }
 }

@@ -87,7 +87,10 @@ pub enum Refusal {
     /// The idempotency key was used with another request.
     IdempotencyMismatch,
     /// The grant that the repeated operation made has ended.
-    GrantEnded,
+    GrantEnded {
+        /// What the operation cost when it was carried out; 0 of an extend.
+        attempts: u32,
+    },
     /// The API key's licence, or the licence itself, is expired or revoked.
     LicenceInactive,
     /// No licence has this licence key.

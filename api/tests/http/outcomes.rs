@@ -181,7 +181,7 @@ fn rows() -> Vec<Row> {
         (refused(Refusal::LimitReached(Limit::IdempotencyKeys)), 429, "limit_reached", false, Some("1"), "at most 1048576 Idempotency-Keys"),
         (refused(Refusal::LimitReached(Limit::OpenOperations)), 429, "rate_limited", false, Some("1"), "at most 65536 requests"),
         (refused(Refusal::IdempotencyMismatch), 422, "idempotency_mismatch", true, None, "another request"),
-        (refused(Refusal::GrantEnded), 409, "grant_ended", true, None, "has ended"),
+        (refused(Refusal::GrantEnded { attempts: 0 }), 409, "grant_ended", true, None, "has ended"),
         (Answer::Inability(no_leader), 503, "no_leader", true, Some("2"), "nothing was done"),
         (Answer::Inability(NodeError::Stopping), 503, "no_leader", true, Some("1"), "shutting down"),
         (Answer::Inability(NodeError::Busy), 429, "rate_limited", false, Some("1"), "as many requests"),

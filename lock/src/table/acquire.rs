@@ -196,7 +196,7 @@ impl LockTable {
             Answer::Extended { .. } | Answer::Released => return Outcome::Stale,
         };
         let Some(expires_in_ms) = self.left_ms(&resource, fencing_token) else {
-            return refused(Refusal::GrantEnded);
+            return refused(Refusal::GrantEnded { attempts });
         };
         self.untie(&resource, &holder);
         Outcome::Granted(Granted {

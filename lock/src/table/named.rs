@@ -180,7 +180,7 @@ impl LockTable {
                     fencing_token,
                     expires_in_ms,
                 },
-                None => refused(Refusal::GrantEnded),
+                None => refused(Refusal::GrantEnded { attempts: 0 }),
             },
             Answer::Released => Outcome::Released,
             Answer::Refused(refusal) => refused(refusal),

@@ -36,7 +36,13 @@ pub struct NodeConfig {
     pub global_prefix: String,
     /// Hash of the operator's key, and whose locks it opens.
     pub bootstrap_key: Option<(KeyHash, IdentityId)>,
+    /// How many bytes of log to keep before a snapshot is made: [`LOG_BYTES_KEPT`], or less where a
+    /// test wants snapshots soon.
+    pub log_bytes_kept: u64,
 }
+
+/// The bound on the log that its users are told.
+pub const LOG_BYTES_KEPT: u64 = 64 << 20;
 
 /// Heartbeats and elections: one profile, because the numbers only make sense together.
 #[derive(Debug, Clone, Copy)]

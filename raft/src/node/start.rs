@@ -136,7 +136,12 @@ impl Node {
             Arc::clone(&caught_up),
         ));
         background.spawn(upkeep::watch_disk(Arc::clone(&core), log.clone()));
-        background.spawn(upkeep::compact(raft.clone(), log.clone(), snapshots));
+        background.spawn(upkeep::compact(
+            raft.clone(),
+            log.clone(),
+            snapshots,
+            config.log_bytes_kept,
+        ));
         background.spawn(form(
             Arc::clone(&core),
             raft.clone(),

@@ -79,15 +79,18 @@ pub(crate) async fn watch_disk(core: Arc<Core>, log: LogStore) {
 /// How often the size of the log is looked at.
 const COMPACT_EVERY: Duration = Duration::from_secs(1);
 
-/// The log since the last snapshot may grow to this, or to the size of that snapshot if it is more:
-/// so that what is written for snapshots is never more than what is written for the log.
-const LOG_BYTES_KEPT: u64 = 64 << 20;
-
 /// A snapshot that was asked for and is not there after this long is asked for again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
-/// Has a snapshot made when the log has grown enough; openraft then purges the log behind it.
-pub(crate) async fn compact(raft: Raft, log: LogStore, snapshots: Snapshots) {
+/// Has a snapshot made when the log since the last one has grown past `log_bytes_kept`, or past the
+/// size of that snapshot if it is more: so what is written for snapshots is never more than what is
+/// written for the log. Openraft then purges the log behind it.
+pub(crate) async fn compact(
+    raft: Raft,
+    log: LogStore,
+    snapshots: Snapshots,
+    log_bytes_kept: u64,
+) {
     let mut asked: Option<(u64, Instant)> = None;
     loop {
         tokio::time::sleep(COMPACT_EVERY).await;
@@ -101,7 +104,7 @@ pub(crate) async fn compact(raft: Raft, log: LogStore, snapshots: Snapshots) {
                 snapshot.len(),
             )
         });
-        let due = log.bytes_since(covered) > LOG_BYTES_KEPT.max(bytes);
+        let due = log.bytes_since(covered) > log_bytes_kept.max(bytes);
         let under_way =
             asked.is_some_and(|(at, when)| at == covered && when.elapsed() < ASK_AGAIN_AFTER);
         if !due || under_way {
