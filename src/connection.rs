@@ -49,7 +49,7 @@ impl Connection {
         match self.api_key.as_deref().map(str::trim) {
             Some(key) if !key.is_empty() => Ok(key),
             _ => Err(Failure::usage("no API key was given")
-                .hint("set EVERMIND_API_KEY, or give --api-key; `evermind dev` prints one")),
+                .hint("set EVERMIND_API_KEY, or give --api-key; `evermind keys create` makes one, `evermind dev` prints one")),
         }
     }
 

@@ -40,6 +40,17 @@ Exit codes:
   127  run: there is no such command
   and  run: the command's own code, or 128 + the signal that ended it";
 
+/// The table of `evermind keys --help` and `evermind licences --help`.
+pub(crate) const KEYS_TABLE: &str = "\
+Exit codes:
+  0    done
+  1    any other failure
+  2    wrong usage, a mistyped key among it
+  3    there is no such licence or API key
+  69   no node could be reached, there is no leader, or the outcome is not known
+  75   too many requests, or a limit is reached
+  77   the licence key or the admin token was refused";
+
 /// Why a command failed, what to do next, and the code to exit with.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -133,7 +144,7 @@ fn of_code(code: &Code) -> (u8, &'static str) {
         Code::InvalidRequest | Code::BodyTooLarge => (USAGE, "see --help for what is allowed"),
         Code::Unauthorized => (
             REFUSED,
-            "give a valid key with --api-key or EVERMIND_API_KEY",
+            "give a valid key with --api-key or EVERMIND_API_KEY; `evermind keys create` makes one",
         ),
         Code::LicenceNotFound => (
             NO_SUCH,
@@ -141,7 +152,7 @@ fn of_code(code: &Code) -> (u8, &'static str) {
         ),
         Code::ApiKeyNotFound => (
             NO_SUCH,
-            "nothing is left to do, if it was this licence's: see `evermind licences show`",
+            "give the licence key that it was made with: a licence deletes only its own keys",
         ),
         Code::LicenceInactive => (
             REFUSED,

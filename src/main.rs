@@ -12,7 +12,10 @@ mod dev;
 mod duration;
 mod exit;
 mod healthcheck;
+mod keys;
+mod licences;
 mod lock;
+mod operator;
 mod output;
 mod quote;
 mod secret;
@@ -39,6 +42,8 @@ enum Command {
     Dev(dev::Args),
     Serve(Box<serve::Args>),
     Lock(lock::Args),
+    Keys(keys::Args),
+    Licences(licences::Args),
     Cluster(cluster::Args),
     Bench(bench::Args),
     Healthcheck(healthcheck::Args),
@@ -50,6 +55,8 @@ fn main() -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Serve(args) => serve::run(*args),
         Command::Lock(args) => lock::run(&args),
+        Command::Keys(args) => keys::run(&args),
+        Command::Licences(args) => licences::run(&args),
         Command::Cluster(args) => cluster::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),

@@ -37,7 +37,11 @@ fn dev(ports: &Ports, data_dir: Option<&Path>) -> Command {
 
 impl Dev {
     fn start(ports: &Ports, data_dir: Option<&Path>) -> Self {
-        let mut running = Running::start(dev(ports, data_dir));
+        Self::run(dev(ports, data_dir))
+    }
+
+    fn run(command: Command) -> Self {
+        let mut running = Running::start(command);
         let Some(line) = running.line(READY_WITHIN) else {
             let status = running.exit(Duration::ZERO);
             panic!(
@@ -158,6 +162,28 @@ fn one_line_of_json_says_everything() {
         !Path::new(&data_dir).exists(),
         "a temporary directory goes with dev"
     );
+}
+
+#[test]
+fn each_key_may_ask_so_often_and_no_more() {
+    let ports = Ports::reserve();
+    let mut command = dev(&ports, None);
+    command.args(["--rate-limit", "5/s"]);
+    let dev = Dev::run(command);
+    let answers: Vec<_> = (0..40).map(|_| dev.client(0).get("/v1/cluster")).collect();
+    let refused = answers.iter().find(|answer| answer.status == 429);
+    let refused = refused.expect("40 requests at once are more than 5 a second");
+    assert_eq!(refused.json()["code"], "rate_limited");
+    assert!(refused.header("retry-after").is_some(), "{refused}");
+    // Another key has its own allowance.
+    let body = json!({ "licenceKey": dev.secret("licenceKey") });
+    let made = dev.client(0).post("/api-key", &body).json();
+    let other = Client {
+        api_key: made["apiKey"].as_str().expect("a key").to_owned(),
+        ..dev.client(0)
+    };
+    assert_eq!(other.get("/v1/cluster").status, 200);
+    dev.stop();
 }
 
 #[test]

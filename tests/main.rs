@@ -20,6 +20,7 @@ mod dev;
 mod failover;
 mod followers;
 mod idempotency;
+mod keys_command;
 mod line;
 mod lock_command;
 mod reattachment;

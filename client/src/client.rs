@@ -174,7 +174,7 @@ impl Client {
     }
 
     async fn look<T: DeserializeOwned>(&self, path: String) -> Result<Answer<T>, Error> {
-        answer(self.call(&Call::get(path)).await?.reply)
+        answer(self.call(&Call::get(path)).await?)
     }
 
     async fn operation<T: DeserializeOwned>(
@@ -190,25 +190,25 @@ impl Client {
             idempotency_key: Some(idempotency_key),
             ..Call::new(Method::POST, path).body(body)
         };
-        answer(self.call(&call).await?.reply)
+        answer(self.call(&call).await?)
     }
 
     /// Sends a call until a node answers it, round the endpoints. One that makes something is sent
     /// again only if nothing was done.
-    async fn call(&self, call: &Call) -> Result<Called, Error> {
+    async fn call(&self, call: &Call) -> Result<Reply, Error> {
         let mut course = Course::new(Moment::now(), call.window);
-        let mut after_doubt = false;
         loop {
             let index = self.current.load(Ordering::Relaxed);
             let endpoint = &self.endpoints[index % self.endpoints.len()];
             let sent = Moment::now();
             let outcome = self.exchange.send(endpoint, call).await?;
-            let doubt = doubt(&outcome);
-            if let (Some(why), Some(what)) = (&doubt, call.makes) {
+            if let Some(what) = call.makes
+                && let Some(why) = doubt(&outcome)
+            {
                 return Err(Error::MayBeMade {
                     what,
                     endpoint: endpoint.to_string(),
-                    why: why.clone(),
+                    why,
                 });
             }
             let setback = match &outcome {
@@ -218,9 +218,8 @@ impl Client {
                 Ok(reply) if matches!(reply.status, 503 | 504) => Setback::Later(None),
                 Err(Failure::NotConnected(_) | Failure::Broken(_)) => Setback::Broken,
                 Err(Failure::TimedOut) => Setback::Later(None),
-                Ok(_) => return called(outcome, endpoint, after_doubt),
+                Ok(_) => return outcome.map_err(|failure| failure.of(endpoint)),
             };
-            after_doubt |= doubt.is_some();
             // Whoever saw the failure first moves everyone on, once.
             let _ = self.current.compare_exchange(
                 index,
@@ -231,26 +230,10 @@ impl Client {
             let random = getrandom::u64().map_err(|error| Error::Request(error.to_string()))?;
             match course.pause(sent, Moment::now(), &setback, random) {
                 Some(pause) => tokio::time::sleep(pause).await,
-                None => return called(outcome, endpoint, after_doubt),
+                None => return outcome.map_err(|failure| failure.of(endpoint)),
             }
         }
     }
-}
-
-/// How a call ended.
-struct Called {
-    reply: Reply,
-    /// An earlier try may have been carried out.
-    after_doubt: bool,
-}
-
-fn called(
-    outcome: Result<Reply, Failure>,
-    endpoint: &Endpoint,
-    after_doubt: bool,
-) -> Result<Called, Error> {
-    let reply = outcome.map_err(|failure| failure.of(endpoint))?;
-    Ok(Called { reply, after_doubt })
 }
 
 /// Why nobody can say whether the call was carried out, if so.

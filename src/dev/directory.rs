@@ -87,7 +87,7 @@ impl Directory {
 
     /// Makes a new API key and writes it where the nodes read it.
     pub(super) fn write_new_key(&self) -> Result<String, Failure> {
-        let key = Secret::new(SecretKind::ApiKey).map_err(|error| no_random(&error))?;
+        let key = Secret::new(SecretKind::ApiKey).map_err(no_random)?;
         write_secret(&self.key_file(), key.text())?;
         Ok(key.text().to_owned())
     }
@@ -95,7 +95,7 @@ impl Directory {
     /// Makes a new admin token and writes it where the nodes read it.
     pub(super) fn write_new_admin_token(&self) -> Result<String, Failure> {
         let mut bits = [0; 32];
-        getrandom::fill(&mut bits).map_err(|error| no_random(&error))?;
+        getrandom::fill(&mut bits).map_err(no_random)?;
         let digits: Vec<String> = bits.iter().map(|byte| format!("{byte:02x}")).collect();
         let token = digits.concat();
         write_secret(&self.admin_token_file(), &token)?;
@@ -155,7 +155,7 @@ fn write_secret(path: &Path, secret: &str) -> Result<(), Failure> {
     })
 }
 
-fn no_random(error: &getrandom::Error) -> Failure {
+fn no_random(error: getrandom::Error) -> Failure {
     Failure::new(format!("cannot get random bits: {error}")).hint("the kernel must give them")
 }
 

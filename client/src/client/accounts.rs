@@ -3,8 +3,8 @@
 use http::Method;
 use serde_json::json;
 
-use super::{Call, Called, Client, answer, encode, refused};
-use crate::error::{Code, Error};
+use super::{Call, Client, Reply, answer, encode, refused};
+use crate::error::Error;
 use crate::licences::{LicenceInfo, LicencesPage, NewApiKey, NewLicence, NewLicenceKey, UsageInfo};
 use crate::messages::Answer;
 
@@ -17,10 +17,11 @@ impl Client {
             makes: Some("an API key"),
             ..Call::new(Method::POST, "/api-key").body(body.to_string())
         };
-        answer(self.call(&call).await?.reply)
+        answer(self.call(&call).await?)
     }
 
-    /// Deletes an API key of the licence. One that is not there is [`Code::ApiKeyNotFound`].
+    /// Deletes an API key of the licence. One deleted before is
+    /// no failure; one that is not its own is [`crate::Code::ApiKeyNotFound`].
     pub async fn delete_api_key(&self, licence_key: &str, api_key: &str) -> Result<(), Error> {
         let body = json!({ "licenceKey": licence_key, "apiKey": api_key });
         let call = Call::new(Method::DELETE, "/api-key").body(body.to_string());
@@ -38,7 +39,7 @@ impl Client {
             makes: Some("a licence"),
             ..Call::new(Method::POST, "/admin/licences").body(body)
         };
-        answer(self.call(&call).await?.reply)
+        answer(self.call(&call).await?)
     }
 
     /// One page of all licences, in the order of their ids.
@@ -67,18 +68,9 @@ impl Client {
     }
 }
 
-fn done(called: &Called) -> Result<(), Error> {
-    let Called { reply, after_doubt } = called;
-    if reply.status == 204 {
-        return Ok(());
+fn done(reply: &Reply) -> Result<(), Error> {
+    match reply.status {
+        204 => Ok(()),
+        _ => Err(refused(reply)),
     }
-    let mut error = refused(reply);
-    // Perhaps gone by our own hand: nobody can say any more.
-    if let (true, Error::Refused(problem)) = (*after_doubt, &mut error)
-        && problem.code == Code::ApiKeyNotFound
-    {
-        let more = "; an earlier try, whose answer was lost, may have deleted it";
-        problem.message.push_str(more);
-    }
-    Err(error)
 }

@@ -1,5 +1,7 @@
 //! The client against nodes that follow a script.
 
+mod accounts;
+
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -8,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::error::Code;
+use crate::licences::NewLicence;
 use crate::messages::Wait;
 
 const GRANTED: &str = r#"{"acquired":true,"lockAcquisitionAttempts":1,"config":{"key":"k","lease":5000,"uuid":"u-1","fifo":false},"message":null,"fencingToken":42,"expiresIn":5000,"waited":1000}"#;
@@ -16,6 +19,8 @@ const GRANTED: &str = r#"{"acquired":true,"lockAcquisitionAttempts":1,"config":{
 enum Step {
     /// Answers.
     Answer(u16, &'static str),
+    /// Answers as a proxy does that lost its connection to the node.
+    Proxy(u16),
     /// Answers 429 with a time to come again.
     ComeAgain(u64),
     /// Closes the connection without a word.
@@ -81,7 +86,8 @@ async fn converse(
     while let Some(seen) = read(&mut stream).await {
         log.lock().unwrap().push(seen);
         let (status, more, body) = match steps.next() {
-            Some(Step::Answer(status, body)) => (status, String::new(), body),
+            Some(Step::Answer(status, body)) => (status, "server: evermind\r\n".to_owned(), body),
+            Some(Step::Proxy(status)) => (status, "server: a-proxy\r\n".to_owned(), "<html>"),
             Some(Step::ComeAgain(seconds)) => (429, format!("retry-after: {seconds}\r\n"), "{}"),
             Some(Step::Silence) => std::future::pending().await,
             Some(Step::Hang) | None => return,
