@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the cluster's secret and its first API key, once: what is there already is kept. With `show`,
-# prints the API key and nothing else.
+# Makes the cluster's secret, its first API key and its admin token, once: what is there already is
+# kept. With `show`, prints the API key, or the file that is named, and nothing else.
 set -eu
 
 dir=${EVERMIND_KEYS_DIR:-/keys}
@@ -29,16 +29,25 @@ case "${1:-make}" in
 make)
     make secret ''
     make api-key evk_
+    make admin-token ''
     ;;
 show)
-    if [ ! -s "$dir/api-key" ]; then
-        echo "keys: there is no API key yet; hint: docker compose up" >&2
+    name=${2:-api-key}
+    case $name in
+    api-key | admin-token) ;;
+    *)
+        echo "usage: keys show [api-key|admin-token]" >&2
+        exit 2
+        ;;
+    esac
+    if [ ! -s "$dir/$name" ]; then
+        echo "keys: there is no $name yet; hint: docker compose up" >&2
         exit 1
     fi
-    cat "$dir/api-key"
+    cat "$dir/$name"
     ;;
 *)
-    echo "usage: keys [make|show]" >&2
+    echo "usage: keys [make | show [api-key|admin-token]]" >&2
     exit 2
     ;;
 esac
