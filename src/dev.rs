@@ -91,7 +91,7 @@ async fn cluster(
     }
 
     let start = async {
-        ready::wait(&nodes, &api_key).await?;
+        ready::wait(&nodes, &api_key, &admin_token).await?;
         licence::of_dev(&nodes, directory, &admin_token).await
     };
     let ready = tokio::select! {

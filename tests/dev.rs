@@ -280,5 +280,16 @@ fn a_data_directory_is_continued_under_a_new_key() {
     let third = Dev::start(&ports, Some(&data_dir));
     assert_ne!(third.secret("licenceKey"), first_licence);
     assert_eq!(third.makes_key_with(&third.secret("licenceKey")), 200);
+    let revoke = Request::new("DELETE", "/admin/licences/lic_1");
+    let revoke = revoke.bearer(&third.secret("adminToken"));
+    assert_eq!(third.client(0).send(&revoke).status, 204);
     third.stop();
+
+    // The built-in licence, which would have the key that dev makes.
+    let ended = run(dev(&ports, Some(&data_dir)), READY_WITHIN);
+    assert!(!ended.status.success(), "{ended:?}");
+    assert!(
+        ended.stderr.contains("lic_1") && ended.stderr.contains("hint: "),
+        "{ended:?}"
+    );
 }

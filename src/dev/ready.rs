@@ -13,26 +13,55 @@ const PROBE: &str = "evermind-dev-ready";
 
 /// Returns when every node is ready and, asked for what takes a majority to answer (a linearizable
 /// read), knows the key.
-pub(super) async fn wait(nodes: &[(Node, u32)], key: &str) -> Result<(), Failure> {
+pub(super) async fn wait(
+    nodes: &[(Node, u32)],
+    key: &str,
+    admin_token: &str,
+) -> Result<(), Failure> {
     for (node, _) in nodes {
         let client = Client::new([&node.http], key)?;
-        while !is_ready(&client).await {
+        let admin = Client::admin([&node.http], admin_token)?;
+        while !is_ready(&client, &admin).await? {
             tokio::time::sleep(POLL).await;
         }
     }
     Ok(())
 }
 
-async fn is_ready(client: &Client) -> bool {
+async fn is_ready(client: &Client, admin: &Client) -> Result<bool, Failure> {
     let Some(endpoint) = client.endpoints().first() else {
-        return false;
+        return Ok(false);
     };
     if !matches!(client.is_ready(endpoint).await, Ok(true)) {
-        return false;
+        return Ok(false);
     }
-    match client.show(PROBE, false).await {
-        Ok(_) => true,
-        // Free is the expected answer; a key that is not known yet is one that is on its way.
-        Err(error) => error.code() == Some(&Code::LockNotFound),
+    let Err(error) = client.show(PROBE, false).await else {
+        return Ok(true);
+    };
+    match error.code() {
+        // Free is the expected answer.
+        Some(Code::LockNotFound) => Ok(true),
+        // A key that is not known yet is on its way, or never will be.
+        Some(Code::Unauthorized | Code::LicenceInactive) => {
+            key_may_come(admin).await?;
+            Ok(false)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Kept data may say that keys of the nodes' own are taken no longer: waiting is of no use then.
+async fn key_may_come(admin: &Client) -> Result<(), Failure> {
+    let Ok(answer) = admin.licences(None).await else {
+        return Ok(());
+    };
+    let licences = answer.value.licences;
+    match licences.iter().find(|l| l.built_in && l.status != "active") {
+        None => Ok(()),
+        Some(licence) => Err(Failure::new(format!(
+            "in this data the built-in licence, {}, was revoked, and the API key of dev would be one of its keys",
+            licence.id
+        ))
+        .hint("start on other data: another --data-dir, or none")),
     }
 }
