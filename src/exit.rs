@@ -18,7 +18,7 @@ pub(crate) const UNAVAILABLE: u8 = 69;
 pub(crate) const NOT_ACQUIRED: u8 = 75;
 /// The lock was lost while the command ran.
 pub(crate) const LOST: u8 = 76;
-/// `EX_NOPERM`: the API key or its licence was refused.
+/// `EX_NOPERM`: the API key, its licence, a licence key or the admin token was refused.
 pub(crate) const REFUSED: u8 = 77;
 /// As a shell: found, but cannot be started.
 pub(crate) const NOT_STARTED: u8 = 126;
@@ -35,7 +35,7 @@ Exit codes:
   69   no node could be reached, there is no leader, or the outcome is not known
   75   not acquired: held by another until the end of the wait, or a limit is reached
   76   run: the lock was lost, and the command was ended
-  77   the API key was refused
+  77   the API key or its licence was refused, or the licence's allowance is spent
   126  run: the command cannot be started
   127  run: there is no such command
   and  run: the command's own code, or 128 + the signal that ended it";

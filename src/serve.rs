@@ -31,7 +31,8 @@ pub(crate) use settings::api_key as check_api_key;
     evermind serve --node-id 1 --data-dir /var/lib/evermind \\\n    \
     --listen 0.0.0.0:7600 --peer-listen 0.0.0.0:7610 \\\n    \
     --initial-cluster 1=n1:7610,2=n2:7610,3=n3:7610 \\\n    \
-    --cluster-secret-file /etc/evermind/secret --bootstrap-api-key-file /etc/evermind/key"
+    --cluster-secret-file /etc/evermind/secret --bootstrap-api-key-file /etc/evermind/key \\\n    \
+    --admin-token-file /etc/evermind/admin-token"
 )]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -179,6 +179,30 @@ fn from_a_licence_to_a_lock_and_back() {
 }
 
 #[test]
+fn keys_are_made_and_deleted_while_a_leader_is_lost() {
+    let cluster = TestCluster::start();
+    let created = operator(&cluster, &["licences", "create", "--name", "a"]);
+    let licence_key = said(&created);
+    cluster.kill(cluster.leader());
+    let api_key = said(&team(&cluster, &licence_key, &["keys", "create"]));
+    for id in cluster.running() {
+        let made = Client {
+            api_key: api_key.clone(),
+            ..cluster.client(id)
+        };
+        assert_eq!(made.get("/v1/cluster").status, 200, "on node {id}");
+    }
+    // One of three cannot be reached, whichever is asked first.
+    said(&team(&cluster, &licence_key, &["keys", "delete", &api_key]));
+    let id = only_licence(&cluster, "a")["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let shown = json(&operator(&cluster, &["licences", "show", &id, "--json"]));
+    assert_eq!(shown["apiKeys"], 0, "one was made, and deleted: {shown}");
+}
+
+#[test]
 fn what_is_wrong_is_said_before_anybody_is_asked() {
     // Nobody listens there: asking would take 30 s and end with 69.
     let nobody = |arguments: &[&str]| {
