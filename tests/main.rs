@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod accounts;
 mod bad_callers;
 mod bad_http;
 mod bad_json;
@@ -23,6 +24,7 @@ mod idempotency;
 mod keys_command;
 mod line;
 mod lock_command;
+mod metering;
 mod reattachment;
 mod refusals;
 mod rolling;

@@ -54,6 +54,11 @@ impl TestCluster {
 
     /// Everything that three nodes need, none of them started.
     pub(crate) fn prepare() -> Self {
+        Self::prepare_with(&[])
+    }
+
+    /// The same, with more arguments for each node.
+    pub(crate) fn prepare_with(more: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("evermind-test-")
             .tempdir()
@@ -77,7 +82,7 @@ impl TestCluster {
                 let data_dir = dir.path().join(format!("node-{id}"));
                 let log = dir.path().join(format!("node-{id}.log"));
                 let http = http_address(&ports, id);
-                let arguments = serve_arguments(&Serve {
+                let mut arguments = serve_arguments(&Serve {
                     id,
                     data_dir: &data_dir,
                     http,
@@ -85,6 +90,7 @@ impl TestCluster {
                     members: &members.join(","),
                     dir: dir.path(),
                 });
+                arguments.extend(more.iter().map(OsString::from));
                 NodeProcess::new(id, http, data_dir, log, arguments)
             })
             .into();

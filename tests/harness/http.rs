@@ -114,6 +114,14 @@ impl Request {
         Self::post(path, body.to_string()).with("Content-Type", "application/json")
     }
 
+    /// JSON by another method.
+    pub(crate) fn json_by(method: &'static str, path: impl Into<String>, body: &Value) -> Self {
+        Self {
+            method,
+            ..Self::json(path, body)
+        }
+    }
+
     pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self

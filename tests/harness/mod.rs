@@ -8,6 +8,7 @@ pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod history;
 pub(crate) mod http;
+pub(crate) mod licence;
 pub(crate) mod load;
 pub(crate) mod ports;
 pub(crate) mod process;
