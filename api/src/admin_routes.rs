@@ -33,7 +33,8 @@ const IDENTITY: &str = "identity";
 const LIMIT: &str = "limit";
 const PERIOD: &str = "period";
 const EXPIRES: &str = "expires";
-const FIELDS: [&str; 6] = [NAME, IDENTITY, LIMIT, PERIOD, EXPIRES, SOFT_FAIL];
+/// The fields of `POST /admin/licences`.
+pub(crate) const FIELDS: [&str; 6] = [NAME, IDENTITY, LIMIT, PERIOD, EXPIRES, SOFT_FAIL];
 
 pub(crate) async fn create<B: Backend>(
     State(edge): State<Arc<Edge<B>>>,
@@ -57,7 +58,7 @@ async fn try_create<B: Backend>(
     let bytes = body::read(&head.headers, body, edge.limits.body_timeout).await?;
     let fields = Fields::parse(&bytes, &FIELDS)?;
     asked.soft_fail = fields.soft_fail()?;
-    let secret = Secret::new(SecretKind::LicenceKey).map_err(|error| no_random(&error))?;
+    let secret = Secret::new(SecretKind::LicenceKey).map_err(no_random)?;
     let create = read(&fields, &secret)?;
     let identity = create.identity.clone();
     let creating = edge.backend.create_licence(create);
@@ -80,7 +81,7 @@ fn read(fields: &Fields<'_, 6>, secret: &Secret) -> Result<CreateLicence, Proble
     let name = fields.required_text(NAME, &NameError::LicenceName.to_string())?;
     let identity = match fields.optional_text(IDENTITY, &NameError::Identity.to_string())? {
         Some(text) => text.into_owned(),
-        None => new_identity().map_err(|error| no_random(&error))?,
+        None => new_identity().map_err(no_random)?,
     };
     let limit = fields.optional_number(LIMIT, 0..=ALLOWANCE_MAX)?;
     let period = match fields.optional_text(PERIOD, "month or none")?.as_deref() {

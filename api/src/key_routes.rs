@@ -23,6 +23,10 @@ use crate::secrets::{Secret, SecretKind, hash};
 
 const LICENCE_KEY: &str = "licenceKey";
 const API_KEY: &str = "apiKey";
+/// The fields of `POST /api-key`.
+pub(crate) const CREATE_FIELDS: [&str; 2] = [LICENCE_KEY, SOFT_FAIL];
+/// The fields of `DELETE /api-key`.
+pub(crate) const DELETE_FIELDS: [&str; 3] = [LICENCE_KEY, API_KEY, SOFT_FAIL];
 
 /// From which address a request came, as the accept loop saw it.
 #[derive(Debug, Clone, Copy)]
@@ -48,11 +52,11 @@ async fn try_create<B: Backend>(
 ) -> Result<Response<Body>, Problem> {
     ask_address(edge, head)?;
     let bytes = body::read(&head.headers, body, edge.limits.body_timeout).await?;
-    let fields = Fields::parse(&bytes, &[LICENCE_KEY, SOFT_FAIL])?;
+    let fields = Fields::parse(&bytes, &CREATE_FIELDS)?;
     asked.soft_fail = fields.soft_fail()?;
     fields.only_known_once()?;
     let licence = licence_key(edge, &fields).await?;
-    let secret = Secret::new(SecretKind::ApiKey).map_err(|error| no_random(&error))?;
+    let secret = Secret::new(SecretKind::ApiKey).map_err(no_random)?;
     let creating = edge.backend.create_api_key(licence, secret.hash());
     let decision = within(edge.limits.answer_margin, creating).await?;
     match decision.outcome {
@@ -88,7 +92,7 @@ async fn try_delete<B: Backend>(
 ) -> Result<Response<Body>, Problem> {
     ask_address(edge, head)?;
     let bytes = body::read(&head.headers, body, edge.limits.body_timeout).await?;
-    let fields = Fields::parse(&bytes, &[LICENCE_KEY, API_KEY, SOFT_FAIL])?;
+    let fields = Fields::parse(&bytes, &DELETE_FIELDS)?;
     asked.soft_fail = fields.soft_fail()?;
     fields.only_known_once()?;
     let api_key = secret_field(&fields, API_KEY, SecretKind::ApiKey)?;
@@ -160,7 +164,7 @@ fn secret_field<const N: usize>(
     Err(Problem::invalid(format!("{name} must be {allowed}")))
 }
 
-pub(crate) fn no_random(error: &getrandom::Error) -> Problem {
+pub(crate) fn no_random(error: getrandom::Error) -> Problem {
     tracing::error!(%error, "the kernel gives no random bits");
     Problem::new(
         Code::NoLeader,

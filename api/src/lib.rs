@@ -24,6 +24,8 @@ mod limits;
 mod lock_routes;
 mod locks;
 mod look_routes;
+#[cfg(test)]
+mod openapi;
 mod problem;
 mod public_id;
 mod query;

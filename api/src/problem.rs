@@ -16,9 +16,23 @@ use crate::replies::{Config, LOG_INDEX, json_bytes};
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// What went wrong, as a word that a program can act on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Code {
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What went wrong, as a word that a program can act on.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// Every one, for the document that lists them.
+            #[cfg(test)]
+            pub(crate) const ALL: &[Code] = &[$(Code::$name,)*];
+        }
+    };
+}
+
+codes! {
     LockHeld,
     NotOwner,
     LockNotFound,
@@ -46,19 +60,19 @@ pub(crate) enum Code {
 
 /// Whether `softFail` turns a failure into a 200.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Soft {
+pub(crate) enum Soft {
     Yes,
     No,
 }
 
 /// One row of the table.
-struct Row {
-    code: &'static str,
+pub(crate) struct Row {
+    pub(crate) code: &'static str,
     /// An identifier, not an address: nothing is served there.
     uri: &'static str,
-    status: StatusCode,
-    title: &'static str,
-    soft: Soft,
+    pub(crate) status: StatusCode,
+    pub(crate) title: &'static str,
+    pub(crate) soft: Soft,
 }
 
 macro_rules! row {
@@ -76,7 +90,7 @@ macro_rules! row {
 impl Code {
     /// The table. Whatever fails before `softFail` can be read is not softened.
     #[rustfmt::skip]
-    fn row(self) -> Row {
+    pub(crate) fn row(self) -> Row {
         match self {
             Code::LockHeld => row!("lock_held", LOCKED, Yes, "The lock is held by another"),
             Code::NotOwner => row!("not_owner", CONFLICT, Yes, "The uuid is not the holder's"),
@@ -111,7 +125,8 @@ pub(crate) struct Problem {
     /// Whole seconds.
     retry_after: Option<u64>,
     holder: Option<Current>,
-    rate_limit: Option<RateLimited>,
+    /// Boxed because it is rare, and every reader of a request hands a problem on.
+    rate_limit: Option<Box<RateLimited>>,
     /// What the acquire cost.
     attempts: u32,
     log_index: Option<u64>,
@@ -166,7 +181,7 @@ impl Problem {
         per_second: u32,
         wait: Duration,
     ) -> Self {
-        self.rate_limit = Some(RateLimited::new(policy, per_second, wait));
+        self.rate_limit = Some(Box::new(RateLimited::new(policy, per_second, wait)));
         self
     }
 

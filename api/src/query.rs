@@ -8,10 +8,17 @@ use crate::problem::Problem;
 use crate::public_id::licence_of;
 use crate::requests::named;
 
-/// Locks on a page where nothing is said.
-const PAGE_DEFAULT: usize = 100;
-/// Locks on a page at most.
-const PAGE_MAX: usize = 1000;
+/// Entries on a page where nothing is said.
+pub(crate) const PAGE_DEFAULT: usize = 100;
+/// Entries on a page at most.
+pub(crate) const PAGE_MAX: usize = 1000;
+
+/// What the query of `GET /v1/locks/{key}` may hold.
+pub(crate) const LOCK_PARAMETERS: [&str; 1] = ["consistency"];
+/// What the query of `GET /v1/locks` may hold.
+pub(crate) const LOCKS_PARAMETERS: [&str; 4] = ["prefix", "cursor", "limit", "consistency"];
+/// What the query of `GET /admin/licences` may hold.
+pub(crate) const LICENCES_PARAMETERS: [&str; 2] = ["cursor", "limit"];
 
 /// The key that is a path's last segment, percent-encoded.
 pub(crate) fn key_of(segment: &str) -> Result<Key, Problem> {
@@ -22,7 +29,7 @@ pub(crate) fn key_of(segment: &str) -> Result<Key, Problem> {
 
 /// The query of `GET /v1/locks/{key}`.
 pub(crate) fn one_lock(query: Option<&str>) -> Result<Consistency, Problem> {
-    let [consistency] = parameters(query, &["consistency"])?;
+    let [consistency] = parameters(query, &LOCK_PARAMETERS)?;
     consistency_of(consistency.as_deref())
 }
 
@@ -37,8 +44,7 @@ pub(crate) struct Listing {
 
 impl Listing {
     pub(crate) fn read(query: Option<&str>) -> Result<Self, Problem> {
-        let [prefix, cursor, limit, consistency] =
-            parameters(query, &["prefix", "cursor", "limit", "consistency"])?;
+        let [prefix, cursor, limit, consistency] = parameters(query, &LOCKS_PARAMETERS)?;
         Ok(Self {
             prefix: prefix.unwrap_or_default(),
             after: cursor.as_deref().map(key_of_cursor).transpose()?,
@@ -57,7 +63,7 @@ pub(crate) struct LicenceListing {
 
 impl LicenceListing {
     pub(crate) fn read(query: Option<&str>) -> Result<Self, Problem> {
-        let [cursor, limit] = parameters(query, &["cursor", "limit"])?;
+        let [cursor, limit] = parameters(query, &LICENCES_PARAMETERS)?;
         let after = cursor.as_deref().map(|cursor| {
             licence_of(cursor)
                 .ok_or_else(|| Problem::invalid("cursor must be one that an earlier page gave"))

@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use evermind_lock::command::KeyId;
@@ -48,7 +48,7 @@ impl<K: Hash + Eq + Clone> Rate<K> {
             return false;
         }
         let now = Instant::now();
-        let mut swept = self.swept.lock().unwrap_or_else(|p| p.into_inner());
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(*swept) >= SWEEP_EVERY {
             *swept = now;
             self.buckets.retain_recent();

@@ -20,7 +20,15 @@ const FIFO: &str = "fifo";
 const EXTEND_BY: &str = "extendBy";
 
 /// The longest `retryDelay` and `retryJitter`.
-const RETRY_STEP_MS_MAX: u64 = 60_000;
+pub(crate) const RETRY_STEP_MS_MAX: u64 = 60_000;
+/// `lease` where nothing is said.
+pub(crate) const LEASE_MS_DEFAULT: u64 = 10_000;
+/// `retryAttempts` where nothing is said.
+pub(crate) const RETRY_ATTEMPTS_DEFAULT: u64 = 10;
+/// `retryDelay` where nothing is said.
+pub(crate) const RETRY_DELAY_MS_DEFAULT: u64 = 500;
+/// `retryJitter` where nothing is said.
+pub(crate) const RETRY_JITTER_MS_DEFAULT: u64 = 0;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -51,14 +59,18 @@ impl AcquireBody {
 
     pub(crate) fn read(fields: &Fields<'_, 8>) -> Result<Self, Problem> {
         fields.only_known_once()?;
-        let retry_attempts =
-            fields.number_or(RETRY_ATTEMPTS, 10, 0..=u64::from(RETRY_ATTEMPTS_MAX))?;
+        let retry_attempts = fields.number_or(
+            RETRY_ATTEMPTS,
+            RETRY_ATTEMPTS_DEFAULT,
+            0..=u64::from(RETRY_ATTEMPTS_MAX),
+        )?;
+        let step = 0..=RETRY_STEP_MS_MAX;
         let body = Self {
             key: key(fields)?,
-            lease_ms: fields.number_or(LEASE, 10_000, 1..=LEASE_MS_MAX)?,
+            lease_ms: fields.number_or(LEASE, LEASE_MS_DEFAULT, 1..=LEASE_MS_MAX)?,
             retry_attempts: u32::try_from(retry_attempts).expect("at most 1000"),
-            retry_delay_ms: fields.number_or(RETRY_DELAY, 500, 0..=RETRY_STEP_MS_MAX)?,
-            retry_jitter_ms: fields.number_or(RETRY_JITTER, 0, 0..=RETRY_STEP_MS_MAX)?,
+            retry_delay_ms: fields.number_or(RETRY_DELAY, RETRY_DELAY_MS_DEFAULT, step.clone())?,
+            retry_jitter_ms: fields.number_or(RETRY_JITTER, RETRY_JITTER_MS_DEFAULT, step)?,
             uuid: fields
                 .optional_text(UUID, &NameError::Holder.to_string())?
                 .map(|text| Holder::new(&text).map_err(|error| named(UUID, &error)))
