@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use evermind_api::Origin;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// How many requests each API key may send to each node, as in 100/s [default: no limit]
     #[arg(long, value_name = "N/s")]
     rate_limit: Option<RateLimit>,
+    /// Whose pages may call from browsers; * for everyone's; may be given several times [default: nobody's]
+    #[arg(long, value_name = "SCHEME://HOST[:PORT],…", value_delimiter = ',')]
+    cors_origin: Vec<Origin>,
     /// Print one line of JSON once the cluster is ready, instead of text
     #[arg(long)]
     json: bool,
@@ -84,7 +88,7 @@ async fn cluster(
     let mut nodes = Vec::new();
     let mut running = JoinSet::new();
     for id in 1..=node::COUNT {
-        let node = Node::new(id, args.port, args.rate_limit, directory)?;
+        let node = Node::new(id, args.port, args.rate_limit, &args.cors_origin, directory)?;
         let (pid, ending) = node.start(stopped.clone())?;
         running.spawn(ending);
         nodes.push((node, pid));

@@ -9,7 +9,7 @@ mod stop;
 
 use std::process::ExitCode;
 
-use evermind_api::{App, Limits};
+use evermind_api::{Access, App, Limits};
 use evermind_raft::node::{LOG_BYTES_KEPT, Node, NodeConfig};
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -111,7 +111,11 @@ async fn serve(plan: Plan, log_bytes_kept: u64) -> Result<ExitCode, Failure> {
         key_requests_per_second: plan.rate_limit.map(|limit| limit.0),
         ..Limits::default()
     };
-    let app = App::new(node.clone(), limits, plan.admin_token);
+    let access = Access {
+        admin: plan.admin_token,
+        origins: plan.cors_origins,
+    };
+    let app = App::new(node.clone(), limits, access);
     let mut edge = tokio::spawn(evermind_api::serve(listener, app, async {
         let _ = closed.await;
     }));

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::routing::{get, post};
 use http::header::{CACHE_CONTROL, CONNECTION, HOST, SERVER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use tower_service::Service;
 use uuid::Uuid;
 
+use crate::cors::{Cors, Origin};
 use crate::limits::{Limits, NAME_HEADER_BYTES_MAX};
 use crate::locks::Backend;
 use crate::problem::{Asked, Code, Operation, Problem};
 use crate::rates::{AddressRate, KeyRate};
 use crate::request_log::RequestLog;
+use crate::routes::{Routes, routes};
 use crate::secrets::AdminToken;
-use crate::{admin_routes, key_routes, lock_routes, look_routes};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -30,52 +30,51 @@ pub(crate) struct Edge<B> {
     pub(crate) address_rate: AddressRate,
 }
 
+/// Who may come in, besides whoever has an API key or a licence key.
+#[derive(Default)]
+pub struct Access {
+    /// Opens the admin routes; without one they are off.
+    pub admin: Option<AdminToken>,
+    /// Pages of these may call from browsers; the admin routes never.
+    pub origins: Vec<Origin>,
+}
+
 /// The HTTP API of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
     router: Router,
     limits: Arc<Limits>,
+    /// `None`: no page may call.
+    cors: Option<Arc<Cors>>,
+    paths: Arc<[&'static str]>,
 }
 
 impl App {
-    /// The API over `backend`. Without an admin token the admin routes are off.
-    pub fn new<B: Backend>(backend: B, limits: Limits, admin: Option<AdminToken>) -> Self {
+    /// The API over `backend`.
+    pub fn new<B: Backend>(backend: B, limits: Limits, access: Access) -> Self {
         let edge = Arc::new(Edge {
             backend,
-            admin,
+            admin: access.admin,
             key_rate: limits.key_requests_per_second.map(KeyRate::new),
             address_rate: AddressRate::new(limits.address_requests_per_second),
             limits: limits.clone(),
         });
-        let router = Router::new()
-            .route("/lock/acquire", post(lock_routes::acquire::<B>))
-            .route("/lock/extend", post(lock_routes::extend::<B>))
-            .route("/lock/release", post(lock_routes::release::<B>))
-            .route("/v1/locks", get(look_routes::locks::<B>))
-            .route("/v1/locks/{key}", get(look_routes::lock::<B>))
-            .route("/v1/cluster", get(look_routes::cluster::<B>))
-            .route(
-                "/api-key",
-                post(key_routes::create::<B>).delete(key_routes::delete::<B>),
-            )
-            .route(
-                "/admin/licences",
-                get(admin_routes::list::<B>).post(admin_routes::create::<B>),
-            )
-            .route(
-                "/admin/licences/{id}",
-                get(admin_routes::show::<B>).delete(admin_routes::revoke::<B>),
-            )
-            .route("/admin/licences/{id}/usage", get(admin_routes::usage::<B>))
-            .route("/livez", get(look_routes::livez))
-            .route("/readyz", get(look_routes::readyz::<B>))
+        let Routes { router, paths } = routes::<B>();
+        let router = router
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
             .with_state(edge);
         Self {
             router,
             limits: Arc::new(limits),
+            cors: Cors::new(access.origins).map(Arc::new),
+            paths: paths.into(),
         }
+    }
+
+    /// Every path that is served, parameters as in `/v1/locks/{key}`.
+    pub fn paths(&self) -> &[&'static str] {
+        &self.paths
     }
 
     pub(crate) fn limits(&self) -> &Arc<Limits> {
@@ -93,6 +92,7 @@ impl App {
         // that one cannot be told from an honest one: neither may be followed by another request
         // on the same connection (RFC 9112, section 6.1).
         let chunked = request.headers().contains_key(TRANSFER_ENCODING);
+        let visit = self.cors.as_ref().map(|cors| cors.visit(&request));
         let mut response = match one_host(&request) {
             // The router is a service that is always ready.
             Ok(()) => match self.router.clone().call(request).await {
@@ -103,11 +103,16 @@ impl App {
                 .closing()
                 .answer(&Asked::new(Operation::Other), log.id()),
         };
+        if let Some(visit) = visit {
+            response = visit.answer(response);
+        }
         let id = log.answered(response.status());
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
         headers.insert(SERVER, HeaderValue::from_static("evermind"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers
+            .entry(CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
         if chunked {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -147,7 +152,7 @@ fn one_host(request: &Request<Body>) -> Result<(), Problem> {
     }
 }
 
-async fn not_found(request: Request<Body>) -> Response<Body> {
+pub(crate) async fn not_found(request: Request<Body>) -> Response<Body> {
     Problem::new(
         Code::NotFound,
         "there is nothing at this path; see the list of endpoints in the README",

@@ -151,7 +151,7 @@ mod tests {
         (1..=3)
             .map(|id| {
                 (
-                    Node::new(id, 7600, None, directory).unwrap(),
+                    Node::new(id, 7600, None, &[], directory).unwrap(),
                     100 + u32::from(id),
                 )
             })

@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
+use evermind_api::Origin;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
@@ -57,6 +58,7 @@ impl Node {
         id: u16,
         port: u16,
         rate_limit: Option<RateLimit>,
+        cors_origins: &[Origin],
         directory: &Directory,
     ) -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(|error| {
@@ -89,6 +91,9 @@ impl Node {
         ];
         if let Some(limit) = rate_limit {
             command.extend(["--rate-limit".to_owned(), limit.to_string()]);
+        }
+        for origin in cors_origins {
+            command.extend(["--cors-origin".to_owned(), origin.to_string()]);
         }
         let log = directory.path().join(format!("node-{id}.log"));
         Ok(Self {
@@ -256,7 +261,14 @@ mod tests {
     #[test]
     fn the_command_is_complete_in_itself() {
         let directory = Directory::open(None).unwrap();
-        let node = Node::new(2, 7600, "100/s".parse().ok(), &directory).unwrap();
+        let node = Node::new(
+            2,
+            7600,
+            "100/s".parse().ok(),
+            &["*".parse().unwrap()],
+            &directory,
+        )
+        .unwrap();
         let line = quote::line(&node.command);
         let dir = directory.path().display();
         assert!(line.starts_with('/'), "{line}");
@@ -265,7 +277,7 @@ mod tests {
              --peer-listen 127.0.0.1:7612 \
              --initial-cluster 1=127.0.0.1:7611,2=127.0.0.1:7612,3=127.0.0.1:7613 \
              --bootstrap-api-key-file {dir}/api-key --admin-token-file {dir}/admin-token \
-             --rate-limit 100/s"
+             --rate-limit 100/s --cors-origin '*'"
         );
         assert!(line.ends_with(&flags), "{line}");
         directory.close();

@@ -148,6 +148,25 @@ mod tests {
     }
 
     #[test]
+    fn origins_are_a_list_in_every_layer() {
+        let variables =
+            from(&[("EVERMIND_CORS_ORIGIN", "https://a.example,http://b:3000")]).unwrap();
+        let file = parse("cors-origin = ['https://a.example', 'http://b:3000']").unwrap();
+        assert_eq!(variables.cors_origin.as_ref().unwrap().len(), 2);
+        assert_eq!(variables.cors_origin, file.cors_origin);
+        for error in [
+            from(&[("EVERMIND_CORS_ORIGIN", "https://a.example/")]).unwrap_err(),
+            parse("cors-origin = ['https://a.example/']").unwrap_err(),
+        ] {
+            assert!(
+                error.message.contains("as in https://"),
+                "{}",
+                error.message
+            );
+        }
+    }
+
+    #[test]
     fn an_unknown_field_is_refused_by_name() {
         let error = parse("node-id = 1\nnode_name = 'x'").unwrap_err();
         assert!(error.message.contains("node_name"), "{}", error.message);

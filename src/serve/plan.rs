@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
-use evermind_api::{AdminToken, hash};
+use evermind_api::{AdminToken, Origin, hash};
 use evermind_lock::command::{KeyHash, NodeId};
 use evermind_lock::names::IdentityId;
 
@@ -36,6 +36,7 @@ pub(crate) struct Plan {
     pub(crate) bootstrap_key: Option<(KeyHash, IdentityId)>,
     pub(crate) admin_token: Option<AdminToken>,
     pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) cors_origins: Vec<Origin>,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
 }
@@ -126,6 +127,7 @@ impl Plan {
             bootstrap_key,
             admin_token: admin_token.as_deref().map(admin).transpose()?,
             rate_limit: settings.rate_limit,
+            cors_origins: settings.cors_origin.unwrap_or_default(),
             log_format: settings.log_format.unwrap_or_default(),
             log_level: settings.log_level.unwrap_or_else(|| LOG_LEVEL.to_owned()),
         })

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use evermind_api::SecretKind;
+use evermind_api::{Origin, SecretKind};
 use serde::Deserialize;
 
 use super::rate::RateLimit;
@@ -59,6 +59,9 @@ pub(crate) struct Settings {
     /// How many requests each API key may send to this node, as in 100/s [default: no limit]
     #[arg(long, value_name = "N/s")]
     pub(crate) rate_limit: Option<RateLimit>,
+    /// Whose pages may call from browsers; * for everyone's; may be given several times [default: nobody's]
+    #[arg(long, value_name = "SCHEME://HOST[:PORT],…", value_delimiter = ',')]
+    pub(crate) cors_origin: Option<Vec<Origin>>,
     /// How to write the log on stderr [default: text]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
@@ -110,6 +113,7 @@ impl Settings {
             admin_token,
             admin_token_file,
             rate_limit: self.rate_limit.or(below.rate_limit),
+            cors_origin: self.cors_origin.or(below.cors_origin),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
-use evermind_api::{App, Limits};
+use evermind_api::{Access, App, Limits};
 use http::Request;
 use http_body_util::BodyExt;
 use tokio::io::AsyncWriteExt;
@@ -125,7 +125,7 @@ async fn a_caller_gone_within_its_body_asks_nothing() {
 #[tokio::test]
 async fn an_answer_that_nobody_takes_is_given_up() {
     let fake = Fake::new(Answer::Grant);
-    let app = App::new(fake.clone(), Limits::default(), None);
+    let app = App::new(fake.clone(), Limits::default(), Access::default());
     let request = || {
         Request::post("/lock/acquire")
             .header("host", "t")

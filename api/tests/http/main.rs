@@ -4,6 +4,9 @@
 mod admin;
 mod bad_bodies;
 mod bad_headers;
+mod cors;
+mod docs;
+mod documented;
 mod fake;
 mod hang_up;
 mod keys;

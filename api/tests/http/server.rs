@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use evermind_api::{AdminToken, App, Limits, serve};
+use evermind_api::{Access, AdminToken, App, Limits, serve};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::documented;
 use crate::fake::{API_KEY, Answer, Fake};
 
 /// The smallest acquire, 11 bytes.
@@ -35,12 +36,20 @@ impl Server {
     }
 
     pub(crate) async fn with(answer: Answer, limits: Limits) -> Self {
+        Self::open_to(&[], answer, limits).await
+    }
+
+    /// A server that pages of these origins may call.
+    pub(crate) async fn open_to(origins: &[&str], answer: Answer, limits: Limits) -> Self {
         let fake = Fake::new(answer);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, wanted) = oneshot::channel();
-        let admin = AdminToken::new(ADMIN_TOKEN).unwrap();
-        let app = App::new(fake.clone(), limits, Some(admin));
+        let access = Access {
+            admin: Some(AdminToken::new(ADMIN_TOKEN).unwrap()),
+            origins: origins.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        let app = App::new(fake.clone(), limits, access);
         let serving = tokio::spawn(serve(listener, app, async move {
             let _ = wanted.await;
         }));
@@ -83,7 +92,9 @@ impl Server {
         headers: &[String],
         body: impl AsRef<[u8]>,
     ) -> Reply {
-        Reply::parse(&self.raw(post(path, headers, body)).await)
+        let reply = Reply::parse(&self.raw(post(path, headers, body)).await);
+        documented::check("POST", path, &reply);
+        reply
     }
 
     /// A request of any method, with or without a body, that asks for its connection to be closed.
@@ -99,20 +110,21 @@ impl Server {
             None => ("", ""),
         };
         let length = body.len();
-        Reply::parse(
-            &self
-                .raw(format!(
-                    "{method} {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\nauthorization: Bearer {bearer}\r\n{media}content-length: {length}\r\n\r\n{body}"
-                ))
-                .await,
-        )
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\nauthorization: Bearer {bearer}\r\n{media}content-length: {length}\r\n\r\n{body}"
+        );
+        let reply = Reply::parse(&self.raw(request).await);
+        documented::check(method, path, &reply);
+        reply
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {
         let head = format!(
             "GET {path} HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {API_KEY}\r\nconnection: close\r\n\r\n"
         );
-        Reply::parse(&self.raw(head).await)
+        let reply = Reply::parse(&self.raw(head).await);
+        documented::check("GET", path, &reply);
+        reply
     }
 }
 
