@@ -161,6 +161,27 @@ fn valid(schema: &Value, value: &Value) -> Result<(), String> {
     Ok(())
 }
 
+#[test]
+fn what_is_not_documented_is_noticed() {
+    let grant = json!({"released": true, "message": null});
+    let either = json!({"oneOf": [
+        {"$ref": "#/components/schemas/ReleaseResponse"},
+        {"$ref": "#/components/schemas/Problem"},
+    ]});
+    assert_eq!(valid(&either, &grant), Ok(()));
+    for (field, wrong) in [
+        ("released", json!(false)),
+        ("released", json!("true")),
+        ("message", json!("so")),
+        ("more", json!(1)),
+    ] {
+        let mut answer = grant.clone();
+        answer[field] = wrong;
+        assert!(valid(&either, &answer).is_err(), "{answer}");
+    }
+    assert!(valid(&either, &json!({"released": true})).is_err());
+}
+
 #[tokio::test]
 async fn what_is_served_is_what_is_documented() {
     let app = App::new(
@@ -181,7 +202,7 @@ async fn what_is_served_is_what_is_documented() {
     for (path, item) in paths {
         // A path tells its methods to whoever asks for one that it has not.
         let reply = server.call("OPTIONS", path, ADMIN_TOKEN, None).await;
-        let served: BTreeSet<String> = reply
+        let methods: BTreeSet<String> = reply
             .header("allow")
             .unwrap()
             .split(',')
@@ -191,7 +212,7 @@ async fn what_is_served_is_what_is_documented() {
         if documented.contains("get") {
             documented.insert("head".into());
         }
-        assert_eq!(served, documented, "{path}");
+        assert_eq!(methods, documented, "{path}");
     }
 }
 
