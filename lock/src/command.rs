@@ -152,6 +152,13 @@ pub enum Action {
         /// The hash of the API key.
         hash: KeyHash,
     },
+    /// The same, asked by the operator, who knows no keys: also of a built-in licence.
+    DeleteApiKeyById {
+        /// Whose.
+        licence: LicenceId,
+        /// Which.
+        key: KeyId,
+    },
 }
 
 impl Action {
@@ -171,7 +178,7 @@ impl Action {
             Action::CreateLicence(_) => "create-licence",
             Action::RevokeLicence(_) => "revoke-licence",
             Action::CreateApiKey { .. } => "create-api-key",
-            Action::DeleteApiKey { .. } => "delete-api-key",
+            Action::DeleteApiKey { .. } | Action::DeleteApiKeyById { .. } => "delete-api-key",
         }
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Grant {
     pub(crate) newest: Option<Newest>,
     /// As its acquire asked.
     pub(crate) fifo: bool,
+    /// What its acquire cost.
+    pub(crate) attempts: u32,
 }
 
 /// Every lease on one resource. At most one: shared locks and semaphores would have more.

@@ -45,6 +45,21 @@ pub(crate) enum IdempotencyState {
     Open { resource: Resource, holder: Holder },
     /// Decided. Kept until cluster time is at `until_ms`.
     Done { answer: Answer, until_ms: u64 },
+    /// An acquire that was granted, and given back by its caller's hang-up: nobody was told. It
+    /// starts anew when it comes again, and does not pay twice.
+    Paid { attempts: u32, until_ms: u64 },
+}
+
+impl IdempotencyState {
+    /// When the record goes; `None` while its wait goes on.
+    pub(crate) fn until_ms(&self) -> Option<u64> {
+        match self {
+            IdempotencyState::Open { .. } => None,
+            IdempotencyState::Done { until_ms, .. } | IdempotencyState::Paid { until_ms, .. } => {
+                Some(*until_ms)
+            }
+        }
+    }
 }
 
 /// What a named operation was answered.

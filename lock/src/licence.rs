@@ -180,11 +180,12 @@ impl Licence {
         })
     }
 
-    pub(crate) fn remember_deleted(&mut self, id: KeyId, hash: KeyHash) {
-        if self.deleted.len() >= DELETED_KEYS_REMEMBERED {
-            self.deleted.remove(0);
-        }
+    /// Returns the one that is forgotten for it, if there were too many.
+    pub(crate) fn remember_deleted(&mut self, id: KeyId, hash: KeyHash) -> Option<KeyHash> {
+        let full = self.deleted.len() >= DELETED_KEYS_REMEMBERED;
+        let forgotten = full.then(|| self.deleted.remove(0).hash);
         self.deleted.push(DeletedKey { id, hash });
+        forgotten
     }
 }
 

@@ -34,6 +34,11 @@ pub(crate) struct Waiter {
     pub(crate) window_ms: u64,
     /// Of the newest request.
     pub(crate) retry_attempts: u32,
+    /// What polling had cost beyond its first try when the newest request brought its own terms:
+    /// other terms cannot take back what was tried.
+    pub(crate) polled: u32,
+    /// Attempts that were paid for before this wait, and are not paid for again.
+    pub(crate) credit: u32,
     /// Of the newest request.
     pub(crate) lease_ms: u64,
     pub(crate) fifo: bool,
@@ -64,12 +69,13 @@ impl Waiter {
         let retries = u64::from(self.retry_attempts);
         let waited_ms = now_ms.saturating_sub(self.joined_ms).min(self.window_ms);
         let polls = (waited_ms * retries).div_ceil(self.window_ms.max(1));
-        1 + u32::try_from(polls.min(retries)).expect("at most retry_attempts")
+        let polls = u32::try_from(polls.min(retries)).expect("at most retry_attempts");
+        1 + polls.max(self.polled)
     }
 
     /// What polling would have cost in all.
     pub(crate) fn attempts_max(&self) -> u32 {
-        1 + self.retry_attempts
+        1 + self.retry_attempts.max(self.polled)
     }
 }
 

@@ -234,6 +234,9 @@ impl LockTable {
             (Action::DeleteApiKey { licence, hash }, _) => {
                 self.delete_api_key(entry, &licence, hash)
             }
+            (Action::DeleteApiKeyById { licence, key }, _) => {
+                self.delete_api_key_by_id(entry, licence, key)
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Taking a lock, or joining its queue.
 
 use super::licences::Caller;
-use super::named::Recall;
+use super::named::{Named, Recall};
 use super::{Entry, LockTable, refused};
 use crate::command::{Acquire, OpId};
 use crate::idempotency::{Answer, Endpoint};
@@ -87,14 +87,22 @@ impl LockTable {
             idempotency,
             terms: Some(Terms::of(&acquire)),
         };
-        let outcome = self.acquire_anew(entry, asked, &acquire);
+        let credit = named.as_ref().map_or(0, Named::credit);
+        let outcome = self.acquire_anew(entry, asked, &acquire, credit);
         if let Some(named) = named {
             self.remember_acquire(named, resource, acquire.holder, &outcome);
         }
         outcome
     }
 
-    fn acquire_anew(&mut self, entry: &mut Entry<'_>, asked: Asked, acquire: &Acquire) -> Outcome {
+    /// `credit`: attempts that this acquire paid for when it came before.
+    fn acquire_anew(
+        &mut self,
+        entry: &mut Entry<'_>,
+        asked: Asked,
+        acquire: &Acquire,
+        credit: u32,
+    ) -> Outcome {
         let lock = self.state.locks.get(&asked.resource);
         if let Some(grant) = lock.and_then(|lock| lock.grants.of(&asked.holder)) {
             let granted = Granted {
@@ -104,17 +112,17 @@ impl LockTable {
                 waited_ms: 0,
                 attempts: 1,
             };
-            if let Err(refusal) = self.allows(asked.caller.licence) {
+            if let Err(refusal) = self.allows(asked.caller.licence, credit) {
                 return refused(refusal);
             }
-            self.charge(asked.caller.licence, 1);
+            self.charge(asked.caller.licence, 1_u32.saturating_sub(credit));
             self.untie(&asked.resource, &asked.holder);
             return Outcome::Granted(granted);
         }
         if lock.is_some_and(|lock| lock.queue.of(&asked.holder).is_some()) {
             return self.attach(entry, asked);
         }
-        if let Err(refusal) = self.allows(asked.caller.licence) {
+        if let Err(refusal) = self.allows(asked.caller.licence, credit) {
             return refused(refusal);
         }
         let (held, waiting) = lock.map_or((false, 0), |lock| {
@@ -132,6 +140,8 @@ impl LockTable {
             joined_ms: self.now_ms(),
             window_ms,
             retry_attempts,
+            polled: 0,
+            credit: credit.saturating_sub(1),
             lease_ms,
             fifo: acquire.fifo,
             attached: vec![Attached {
@@ -148,13 +158,13 @@ impl LockTable {
             if let Some(limit) = self.lease_limit(&asked.resource) {
                 return refused(Refusal::LimitReached(limit));
             }
-            self.charge(waiter.licence, 1);
+            self.charge(waiter.licence, 1_u32.saturating_sub(credit));
             let granted = self.grant(entry, &asked.resource, &waiter, Some(asked.operation));
             return granted.map_or(Outcome::Stale, Outcome::Granted);
         }
         if waiter.window_ms == 0 {
             let attempts = waiter.attempts_max();
-            self.charge(waiter.licence, attempts);
+            self.charge(waiter.licence, attempts.saturating_sub(credit));
             return self.held(&asked.resource, HeldReason::NoWait, attempts);
         }
         let limit = if waiting >= WAITERS_PER_RESOURCE_MAX {
@@ -167,7 +177,7 @@ impl LockTable {
         if let Some(limit) = limit {
             return refused(Refusal::LimitReached(limit));
         }
-        self.charge(waiter.licence, 1);
+        self.charge(waiter.licence, 1_u32.saturating_sub(credit));
         self.join(&asked.resource, waiter);
         Outcome::Queued
     }

@@ -184,6 +184,7 @@ impl LockTable {
             expires_at_ms: now_ms.saturating_add(waiter.lease_ms),
             newest: newest.and_then(|a| Newest::new(a.operation, a.idempotency.clone())),
             fifo: waiter.fifo,
+            attempts: waiter.attempts(now_ms),
         };
         let at = (grant.expires_at_ms, fencing_token);
         self.index.deadlines.leases.insert(at, resource.clone());
@@ -191,7 +192,7 @@ impl LockTable {
         self.change_lock(resource, |lock| lock.grants.add(grant));
 
         let attempts = waiter.attempts(now_ms);
-        self.charge(waiter.licence, attempts - 1);
+        self.charge_rest(waiter, attempts);
         let mut answered = None;
         for attached in waiter.callers() {
             let granted = Granted {

@@ -148,7 +148,7 @@ impl LockTable {
                     resource: on,
                     holder: by,
                 } => on == resource && by == holder,
-                IdempotencyState::Done { .. } => false,
+                _ => false,
             });
             hold!(open, "the wait of {holder} has lost its record {key}");
         }
@@ -173,6 +173,12 @@ impl LockTable {
                         "the record {key} is open, and no wait will settle it"
                     );
                 }
+                IdempotencyState::Paid { .. } => {
+                    hold!(
+                        id.endpoint == Endpoint::Acquire,
+                        "the record {key} paid for nothing"
+                    );
+                }
                 IdempotencyState::Done { answer, .. } => {
                     let fits = match answer {
                         Answer::Granted { .. } => id.endpoint == Endpoint::Acquire,
@@ -189,10 +195,8 @@ impl LockTable {
 
     fn check_sessions(&self) -> Result<(), String> {
         hold!(
-            self.state.sessions.len() <= MEMBERS_MAX
-                && self.state.members.len() <= MEMBERS_MAX
-                && self.state.api_keys.len() <= API_KEYS_MAX,
-            "too many nodes or API keys"
+            self.state.sessions.len() <= MEMBERS_MAX && self.state.members.len() <= MEMBERS_MAX,
+            "too many nodes"
         );
         for (node, session) in self.state.sessions.iter() {
             let below = session.answered_below;
@@ -206,7 +210,15 @@ impl LockTable {
 
     fn check_licences(&self) -> Result<(), String> {
         let (state, accounts) = (&self.state, &self.index.accounts);
-        hold!(state.licences.len() <= LICENCES_MAX, "too many licences");
+        let built_in = accounts.built_in.len();
+        hold!(
+            state.licences.len() <= LICENCES_MAX + built_in,
+            "too many licences"
+        );
+        hold!(
+            state.api_keys.len() <= API_KEYS_MAX + built_in * API_KEYS_PER_LICENCE_MAX,
+            "too many API keys"
+        );
         hold!(
             state.licences.len() as u64 + 1 == state.meta.next_licence,
             "licences are missing"

@@ -12,6 +12,7 @@ use crate::limits::{
 };
 use crate::names::{IdentityId, LicenceName, Resource};
 use crate::outcome::{CutOff, Event, Limit, Outcome, Refusal};
+use crate::queue::Waiter;
 use crate::record::RecordKey;
 
 /// What follows from the licences and API keys, so as not to search for it.
@@ -23,6 +24,8 @@ pub(super) struct Accounts {
     /// The licences whose API keys come from configuration.
     pub(super) built_in: BTreeMap<IdentityId, LicenceId>,
     pub(super) keys_of: BTreeMap<LicenceId, BTreeSet<KeyId>>,
+    /// Deleted keys that some licence remembers: not even configuration brings them back.
+    pub(super) deleted: BTreeSet<KeyHash>,
     /// Active licences that have a date, by it.
     pub(super) expiries: BTreeSet<(u64, LicenceId)>,
     /// Every request that waits or may come back to its wait, by its API key: its wait's resource
@@ -61,6 +64,8 @@ impl Accounts {
             Some(key) => self.by_key.insert(key, id),
             None => self.built_in.insert(licence.identity.clone(), id),
         };
+        self.deleted
+            .extend(licence.deleted.iter().map(|key| key.hash));
         if let Some(expires_ms) = licence.expires_ms
             && licence.standing(wall_ms).is_active()
         {
@@ -118,8 +123,11 @@ impl LockTable {
         Ok(caller)
     }
 
-    /// Whether a licence allows one more attempt to begin.
-    pub(super) fn allows(&self, licence: LicenceId) -> Result<(), Refusal> {
+    /// Whether a licence allows one more attempt to begin. With credit, it has been allowed already.
+    pub(super) fn allows(&self, licence: LicenceId, credit: u32) -> Result<(), Refusal> {
+        if credit > 0 {
+            return Ok(());
+        }
         let Some(licence) = self.state.licences.get(&licence) else {
             return Err(Refusal::Unauthorized);
         };
@@ -145,6 +153,12 @@ impl LockTable {
         }
     }
 
+    /// Charges what a wait that is over has cost beyond its first attempt.
+    pub(super) fn charge_rest(&mut self, waiter: &Waiter, attempts: u32) {
+        let rest = (attempts - 1).saturating_sub(waiter.credit);
+        self.charge(waiter.licence, rest);
+    }
+
     /// Ends the waits of licences whose date has come.
     pub(super) fn end_expired(&mut self, entry: &mut Entry<'_>) {
         let wall_ms = self.wall_ms();
@@ -166,6 +180,9 @@ impl LockTable {
     ) -> Outcome {
         if self.state.api_keys.get(&hash).is_some() {
             return Outcome::Done;
+        }
+        if self.index.accounts.deleted.contains(&hash) {
+            return refused(Refusal::ApiKeyNotFound);
         }
         let licence = match self.index.accounts.built_in.get(&identity) {
             Some(licence) => *licence,
@@ -195,6 +212,12 @@ impl LockTable {
             return Outcome::LicenceCreated(*id);
         }
         let wall_ms = self.wall_ms();
+        if create
+            .expires_ms
+            .is_some_and(|expires_ms| expires_ms <= wall_ms)
+        {
+            return refused(Refusal::LicenceInactive);
+        }
         let issued = self.issue(Licence {
             name: create.name,
             identity: create.identity,
@@ -213,8 +236,9 @@ impl LockTable {
         }
     }
 
+    /// The operator's own licence is never in want of room.
     fn issue(&mut self, licence: Licence) -> Result<LicenceId, Refusal> {
-        if self.state.licences.len() >= LICENCES_MAX {
+        if self.state.licences.len() >= LICENCES_MAX && licence.key.is_some() {
             return Err(Refusal::LimitReached(Limit::Licences));
         }
         let id = LicenceId(self.state.meta.next_licence);
@@ -275,7 +299,9 @@ impl LockTable {
             let same = known.licence == licence;
             return same.then_some(known.id).ok_or(Refusal::ApiKeyNotFound);
         }
-        if self.state.api_keys.len() >= API_KEYS_MAX {
+        let is_built_in = |licence: &Licence| licence.key.is_none();
+        let built_in = self.state.licences.get(&licence).is_some_and(is_built_in);
+        if self.state.api_keys.len() >= API_KEYS_MAX && !built_in {
             return Err(Refusal::LimitReached(Limit::ApiKeys));
         }
         let keys = self.index.accounts.keys_of.get(&licence);
@@ -307,7 +333,7 @@ impl LockTable {
             Ok(id) => id,
             Err(refusal) => return refused(refusal),
         };
-        let Some(licence) = self.state.licences.get_mut(&licence_id) else {
+        let Some(licence) = self.state.licences.get(&licence_id) else {
             return refused(Refusal::LicenceUnknown);
         };
         let key = self.state.api_keys.get(&hash);
@@ -319,10 +345,42 @@ impl LockTable {
                 refused(Refusal::ApiKeyNotFound)
             };
         };
-        licence.remember_deleted(id, hash);
-        self.touched.insert(RecordKey::Licence(licence_id));
-        self.drop_key(entry, id);
+        self.delete_key(entry, licence_id, id, hash);
         Outcome::Done
+    }
+
+    /// The operator deletes a key by its public number: also one whose text nobody has.
+    pub(super) fn delete_api_key_by_id(
+        &mut self,
+        entry: &mut Entry<'_>,
+        licence: LicenceId,
+        id: KeyId,
+    ) -> Outcome {
+        let Some(found) = self.state.licences.get(&licence) else {
+            return refused(Refusal::LicenceNotFound);
+        };
+        let again = found.deleted.iter().any(|deleted| deleted.id == id);
+        match self.index.accounts.keys.get(&id) {
+            Some(known) if known.licence == licence => {
+                let hash = known.hash;
+                self.delete_key(entry, licence, id, hash);
+                Outcome::Done
+            }
+            _ if again => Outcome::Done,
+            _ => refused(Refusal::ApiKeyNotFound),
+        }
+    }
+
+    fn delete_key(&mut self, entry: &mut Entry<'_>, licence: LicenceId, id: KeyId, hash: KeyHash) {
+        if let Some(licence) = self.state.licences.get_mut(&licence) {
+            let forgotten = licence.remember_deleted(id, hash);
+            if let Some(forgotten) = forgotten {
+                self.index.accounts.deleted.remove(&forgotten);
+            }
+            self.index.accounts.deleted.insert(hash);
+        }
+        self.touched.insert(RecordKey::Licence(licence));
+        self.drop_key(entry, id);
     }
 
     fn drop_key(&mut self, entry: &mut Entry<'_>, id: KeyId) {
@@ -402,7 +460,7 @@ impl LockTable {
         let Some(waiter) = self.leave(resource, place) else {
             return;
         };
-        self.charge(waiter.licence, attempts - 1);
+        self.charge_rest(&waiter, attempts);
         // What was named with a key that is gone starts anew under another.
         for key in waiter.records {
             self.forget(&IdempotencyId {

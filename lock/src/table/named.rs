@@ -25,6 +25,14 @@ pub(super) enum Recall {
 pub(super) struct Named {
     id: IdempotencyId,
     fingerprint: [u8; 16],
+    /// Attempts that were paid for when it came before, and nobody was told.
+    credit: u32,
+}
+
+impl Named {
+    pub(super) fn credit(&self) -> u32 {
+        self.credit
+    }
 }
 
 impl LockTable {
@@ -51,11 +59,23 @@ impl LockTable {
             Some(record) => match record.state.clone() {
                 IdempotencyState::Open { resource, holder } => Recall::Open(resource, holder),
                 IdempotencyState::Done { answer, .. } => Recall::Answered(answer),
+                IdempotencyState::Paid { attempts, .. } => {
+                    let credit = attempts;
+                    Recall::New(Named {
+                        id,
+                        fingerprint,
+                        credit,
+                    })
+                }
             },
             None if self.state.idempotency.len() >= IDEMPOTENCY_KEYS_MAX => {
                 return Err(Refusal::LimitReached(Limit::IdempotencyKeys));
             }
-            None => Recall::New(Named { id, fingerprint }),
+            None => Recall::New(Named {
+                id,
+                fingerprint,
+                credit: 0,
+            }),
         };
         Ok((caller, recall))
     }
@@ -107,6 +127,8 @@ impl LockTable {
     }
 
     fn keep(&mut self, named: Named, state: IdempotencyState) {
+        // One that was paid for gives way to what came of it now.
+        self.forget(&named.id);
         let sequence = self.state.meta.next_record;
         self.state.meta.next_record += 1;
         self.touched.insert(RecordKey::Meta);
@@ -127,7 +149,10 @@ impl LockTable {
     /// Gives an open record its answer.
     pub(super) fn settle(&mut self, id: IdempotencyId, answer: Answer) {
         let until_ms = self.now_ms().saturating_add(IDEMPOTENCY_MS);
-        let Some(record) = self.state.idempotency.get_mut(&id) else {
+        let record = self.state.idempotency.get_mut(&id);
+        // One that was paid for before is not this wait's: what came of it is kept anew.
+        let is_open = |record: &&mut IdempotencyRecord| record.state.until_ms().is_none();
+        let Some(record) = record.filter(is_open) else {
             return;
         };
         record.state = IdempotencyState::Done { answer, until_ms };
@@ -141,25 +166,43 @@ impl LockTable {
         let Some(record) = self.state.idempotency.remove(id) else {
             return;
         };
-        if let IdempotencyState::Done { until_ms, .. } = record.state {
+        if let Some(until_ms) = record.state.until_ms() {
             let deadlines = &mut self.index.deadlines.idempotency;
             deadlines.remove(&(until_ms, record.sequence));
         }
         self.touched.insert(RecordKey::Idempotency(id.clone()));
     }
 
-    /// Drops the record of a grant that nobody was told of, so that a retry starts anew. The key may
-    /// stand for something later by now: then its record stays.
-    pub(super) fn forget_grant(&mut self, id: &IdempotencyId, token: u64) {
-        let record = self.state.idempotency.get(id);
-        if let Some(IdempotencyState::Done {
-            answer: Answer::Granted { fencing_token, .. },
-            ..
-        }) = record.map(|record| &record.state)
-            && *fencing_token == token
-        {
-            self.forget(id);
+    /// A named grant was given back, and nobody was told of it: a retry starts anew, and does not pay
+    /// twice. The key may stand for something later by now: then its record stays.
+    pub(super) fn give_credit(&mut self, id: &IdempotencyId, token: u64) {
+        let now_ms = self.now_ms();
+        let Some(record) = self.state.idempotency.get_mut(id) else {
+            return;
+        };
+        let IdempotencyState::Done {
+            answer:
+                Answer::Granted {
+                    fencing_token,
+                    attempts,
+                    ..
+                },
+            until_ms: before_ms,
+        } = &record.state
+        else {
+            return;
+        };
+        if *fencing_token != token {
+            return;
         }
+        let (attempts, before_ms) = (*attempts, *before_ms);
+        let until_ms = now_ms.saturating_add(IDEMPOTENCY_MS);
+        record.state = IdempotencyState::Paid { attempts, until_ms };
+        let sequence = record.sequence;
+        self.touched.insert(RecordKey::Idempotency(id.clone()));
+        let deadlines = &mut self.index.deadlines.idempotency;
+        deadlines.remove(&(before_ms, sequence));
+        deadlines.insert((until_ms, sequence), id.clone());
     }
 
     /// What is left of the lease with this token, if it lives.

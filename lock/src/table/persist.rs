@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Index, LockTable, State};
-use crate::idempotency::IdempotencyState;
 use crate::names::{IdentityId, Resource};
 use crate::record::{Lock, Record, RecordKey};
 
@@ -209,7 +208,7 @@ impl Index {
             index.add(resource, lock);
         }
         for (id, record) in state.idempotency.iter() {
-            if let IdempotencyState::Done { until_ms, .. } = record.state {
+            if let Some(until_ms) = record.state.until_ms() {
                 let at = (until_ms, record.sequence);
                 index.deadlines.idempotency.insert(at, id.clone());
             }

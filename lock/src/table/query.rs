@@ -91,8 +91,12 @@ impl LockTable {
         Some(licence.standing(self.wall_ms()))
     }
 
-    /// Whether the operator's own API keys for this identity are taken no longer.
-    pub fn is_built_in_revoked(&self, identity: &IdentityId) -> bool {
+    /// Whether [`crate::command::Action::AddApiKey`] would be refused: the operator's own keys for
+    /// this identity are taken no longer, or this one was deleted.
+    pub fn is_refused(&self, hash: &KeyHash, identity: &IdentityId) -> bool {
+        if self.index.accounts.deleted.contains(hash) {
+            return true;
+        }
         let id = self.index.accounts.built_in.get(identity);
         let licence = id.and_then(|id| self.state.licences.get(id));
         licence.is_some_and(|licence| !licence.standing(self.wall_ms()).is_active())
@@ -128,7 +132,9 @@ impl LockTable {
         limit: usize,
         wall_ms: u64,
     ) -> Vec<LicenceView> {
-        let first = after.map_or(0, |LicenceId(number)| number) + 1;
+        let first = after
+            .map_or(0, |LicenceId(number)| number)
+            .saturating_add(1);
         let numbers = first..self.state.meta.next_licence;
         let all = numbers.filter_map(|number| self.licence(LicenceId(number), wall_ms));
         all.take(limit).collect()
@@ -221,7 +227,7 @@ impl LockTable {
                 fencing_token: grant.fencing_token,
                 expires_in_ms: grant.expires_at_ms - self.now_ms(),
                 waited_ms: 0,
-                attempts: 1,
+                attempts: grant.attempts,
             }),
             None => AttachmentState::Gone,
         }

@@ -74,7 +74,7 @@ impl LockTable {
         if let Some(terms) = asked.terms {
             if terms.window_ms == 0 && !self.is_free(&asked.resource) {
                 let attempts = 1 + terms.retry_attempts;
-                if let Err(refusal) = self.allows(asked.caller.licence) {
+                if let Err(refusal) = self.allows(asked.caller.licence, 0) {
                     return refused(refusal);
                 }
                 self.charge(asked.caller.licence, attempts);
@@ -107,6 +107,7 @@ impl LockTable {
         self.change_lock(resource, |lock| {
             lock.queue.change(place, |waiter| {
                 before_ms = waiter.ends_ms();
+                waiter.polled = waiter.attempts(now_ms) - 1;
                 waiter.window_ms = (now_ms - waiter.joined_ms) + terms.window_ms;
                 waiter.retry_attempts = terms.retry_attempts;
                 waiter.lease_ms = terms.lease_ms;
@@ -262,7 +263,7 @@ impl LockTable {
                 endpoint: Endpoint::Acquire,
                 key: key.as_ref().clone(),
             };
-            self.forget_grant(&id, token);
+            self.give_credit(&id, token);
         }
         self.end_grant(entry, &attachment.resource, token);
         Outcome::Done
@@ -326,7 +327,7 @@ impl LockTable {
             HeldReason::WindowPassed => waiter.attempts_max(),
             _ => waiter.attempts(self.now_ms()),
         };
-        self.charge(waiter.licence, attempts - 1);
+        self.charge_rest(&waiter, attempts);
         let outcome = self.held(resource, reason, attempts);
         for attached in waiter.callers() {
             entry.events.push(Event::WaitEnded {
@@ -347,7 +348,7 @@ impl LockTable {
             return;
         };
         let attempts = waiter.attempts(self.now_ms());
-        self.charge(waiter.licence, attempts - 1);
+        self.charge_rest(&waiter, attempts);
         let outcome = self.held(resource, HeldReason::Detached, attempts);
         for detached in &waiter.detached {
             entry.events.push(Event::WaitEnded {

@@ -356,6 +356,10 @@ fn action(line: &Line<'_>) -> Result<Action, String> {
             licence: line.hash(1)?,
             hash: line.hash(2)?,
         },
+        "delete-key-by-id" => Action::DeleteApiKeyById {
+            licence: LicenceId(line.number(1)?),
+            key: KeyId(line.number(2)?),
+        },
         "add-key" => Action::AddApiKey {
             hash: line.hash(1)?,
             identity: IdentityId::new(line.word(2)?).map_err(|e| e.to_string())?,

@@ -1,6 +1,6 @@
 //! Licences and API keys, as the node's users ask for them.
 
-use evermind_lock::command::{Action, CreateLicence, KeyHash, LicenceId};
+use evermind_lock::command::{Action, CreateLicence, KeyHash, KeyId, LicenceId};
 use evermind_lock::licence::{ApiKeyView, LicenceView, Standing};
 use evermind_lock::outcome::Decision;
 
@@ -58,6 +58,19 @@ impl Node {
         hash: KeyHash,
     ) -> Result<Decision, NodeError> {
         self.decide(Action::DeleteApiKey { licence, hash }).await
+    }
+
+    /// Deletes an API key by its number, for the operator: [`evermind_lock::outcome::Outcome::Done`],
+    /// also when it was deleted before and the licence remembers it.
+    ///
+    /// # Errors
+    /// [`NodeError::NoLeader`] after 5 s, [`NodeError::Unknown`] after 10 s.
+    pub async fn delete_api_key_by_id(
+        &self,
+        licence: LicenceId,
+        key: KeyId,
+    ) -> Result<Decision, NodeError> {
+        self.decide(Action::DeleteApiKeyById { licence, key }).await
     }
 
     /// The licences after `after`, in the order in which they were created, at most `limit`, as of

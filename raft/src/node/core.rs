@@ -248,13 +248,14 @@ impl Core {
     /// Settles the waits whose end may have passed unseen, by what the table says now.
     fn settle_doubtful(&self) {
         let doubtful = self.pending().take_doubtful();
-        for attachment in doubtful {
-            let state = self.table.read(|table| {
-                table.attachment(
+        for (attachment, key) in doubtful {
+            let (state, allowed) = self.table.read(|table| {
+                let state = table.attachment(
                     attachment.operation,
                     &attachment.resource,
                     &attachment.holder,
-                )
+                );
+                (state, table.check_key(key))
             });
             let answer = match state {
                 AttachmentState::Waiting => continue,
@@ -262,6 +263,11 @@ impl Core {
                     self.submit_own(Action::Reattach(attachment));
                     continue;
                 }
+                // Cut off, whoever holds the lock under its uuid now.
+                _ if allowed.is_err() => Ok(Decision {
+                    log_index: *self.applied.borrow(),
+                    outcome: allowed.map_or_else(Outcome::Refused, |()| Outcome::Stale),
+                }),
                 AttachmentState::Holds(granted) => Ok(Decision {
                     log_index: *self.applied.borrow(),
                     outcome: Outcome::Granted(granted),

@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use evermind_lock::command::{Action, Attachment, Command, NodeId, OpId, Operation};
+use evermind_lock::command::{Action, Attachment, Command, KeyId, NodeId, OpId, Operation};
 use evermind_lock::limits::OPEN_OPERATIONS_MAX;
 use evermind_lock::names::Resource;
 use evermind_lock::outcome::{Decision, Outcome};
@@ -52,6 +52,8 @@ struct Open {
 /// An acquire that stands in line.
 struct Wait {
     attachment: Attachment,
+    /// With which API key.
+    key: KeyId,
     caller: oneshot::Sender<Answer>,
     /// Its decision came of a repeated sending, or a snapshot was installed since: its end may
     /// have passed unseen.
@@ -222,8 +224,9 @@ impl Pending {
         self.forsaken = self.forsaken.split_off(&open.answered_below);
         let Some(caller) = open.caller else { return };
         if decision.outcome == Outcome::Queued
-            && let Some(attachment) = open.attachment
+            && let (Some(attachment), Action::Acquire(acquire)) = (&open.attachment, &open.action)
         {
+            let (attachment, key) = (attachment.clone(), acquire.caller);
             if caller.is_closed() {
                 after.abandon.push(attachment);
             } else {
@@ -233,6 +236,7 @@ impl Pending {
                     sequence,
                     Wait {
                         attachment,
+                        key,
                         caller,
                         doubtful,
                     },
@@ -302,13 +306,14 @@ impl Pending {
         self.doubtful > 0
     }
 
-    /// The waits whose end may have passed unseen; each is asked about once.
-    pub(crate) fn take_doubtful(&mut self) -> Vec<Attachment> {
+    /// The waits whose end may have passed unseen, with their API keys; each is asked about once.
+    pub(crate) fn take_doubtful(&mut self) -> Vec<(Attachment, KeyId)> {
         self.doubtful = 0;
-        self.waits
-            .values_mut()
-            .filter_map(|wait| std::mem::take(&mut wait.doubtful).then(|| wait.attachment.clone()))
-            .collect()
+        let doubtful = |wait: &mut Wait| {
+            let was = std::mem::take(&mut wait.doubtful);
+            was.then(|| (wait.attachment.clone(), wait.key))
+        };
+        self.waits.values_mut().filter_map(doubtful).collect()
     }
 
     /// Ends a wait whose own end passed unseen.

@@ -163,7 +163,7 @@ impl Steward {
             }
             if let Some((hash, identity)) = &founding.api_key
                 && table.api_key(hash).is_none()
-                && !table.is_built_in_revoked(identity)
+                && !table.is_refused(hash, identity)
             {
                 actions.push(Action::AddApiKey {
                     hash: *hash,

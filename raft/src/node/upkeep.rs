@@ -85,12 +85,7 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_mins(1);
 /// Has a snapshot made when the log since the last one has grown past `log_bytes_kept`, or past the
 /// size of that snapshot if it is more: so what is written for snapshots is never more than what is
 /// written for the log. Openraft then purges the log behind it.
-pub(crate) async fn compact(
-    raft: Raft,
-    log: LogStore,
-    snapshots: Snapshots,
-    log_bytes_kept: u64,
-) {
+pub(crate) async fn compact(raft: Raft, log: LogStore, snapshots: Snapshots, log_bytes_kept: u64) {
     let mut asked: Option<(u64, Instant)> = None;
     loop {
         tokio::time::sleep(COMPACT_EVERY).await;

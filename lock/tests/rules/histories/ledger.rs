@@ -11,7 +11,7 @@ use evermind_lock::table::{AttachmentState, LockTable};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
-use super::steps::{LIMITED, LIMITED_TO, RETRIES, identity, licence_of};
+use super::steps::{LIMITED, LIMITED_TO, identity, licence_of};
 
 /// One wait, as those who were told of it know it.
 #[derive(Debug)]
@@ -19,19 +19,28 @@ struct Wait {
     resource: Resource,
     holder: Holder,
     licence: LicenceId,
+    /// Since when the newest terms count what polling costs: since first joining.
     joined_ms: u64,
     window_ms: u64,
+    retries: u32,
+    /// What polling had cost when the terms last changed.
+    polled: u32,
+    /// What was paid for before.
+    credit: u32,
     names: BTreeSet<IdempotencyKey>,
     /// When its last caller was lost; what ends it with a grant from then on is coming back alone.
     deserted_ms: Option<u64>,
 }
 
 impl Wait {
-    /// The newest request says how long the wait goes on; a repeated one is no new one.
+    /// The newest request says how long the wait goes on, but takes back nothing that was tried; a
+    /// repeated one is no new one.
     fn renew(&mut self, acquire: &Acquire, now_ms: u64) {
         let name = acquire.idempotency.as_ref().map(|name| name.key.clone());
         if name.is_none_or(|name| self.names.insert(name)) {
+            self.polled = self.attempts(now_ms) - 1;
             self.window_ms = now_ms - self.joined_ms + acquire.window_ms;
+            self.retries = acquire.retry_attempts;
         }
     }
 
@@ -45,8 +54,9 @@ impl Wait {
     /// SPEC 2: `1 + min(retryAttempts, ceil(wait x retryAttempts / window))`.
     fn attempts(&self, now_ms: u64) -> u32 {
         let waited_ms = now_ms - self.joined_ms;
-        let retries = (waited_ms * u64::from(RETRIES)).div_ceil(self.window_ms.max(1));
-        1 + u32::try_from(retries).unwrap_or(RETRIES).min(RETRIES)
+        let polls = (waited_ms * u64::from(self.retries)).div_ceil(self.window_ms.max(1));
+        let polls = u32::try_from(polls).unwrap_or(u32::MAX).min(self.retries);
+        1 + polls.max(self.polled)
     }
 }
 
@@ -63,10 +73,25 @@ pub(super) struct Ledger {
 pub(super) struct Before {
     /// The record of its name.
     record: Option<String>,
+    /// Attempts that it paid for before, and until when that counts.
+    paid: Option<(u32, u64)>,
+}
+
+impl Before {
+    fn credit(&self, now_ms: u64) -> u32 {
+        let paid = self.paid.filter(|(_, until_ms)| *until_ms > now_ms);
+        paid.map_or(0, |(attempts, _)| attempts)
+    }
 }
 
 /// The record of an acquire's name, without how it stands: the same text is the same record.
 fn record_of(table: &LockTable, acquire: &Acquire) -> Option<String> {
+    let text = record_text(table, acquire)?;
+    let (identity, _) = text.split_once(", state:").expect("a record has a state");
+    Some(identity.to_owned())
+}
+
+fn record_text(table: &LockTable, acquire: &Acquire) -> Option<String> {
     let name = acquire.idempotency.as_ref()?;
     let id = IdempotencyId {
         identity: identity(u8::try_from(acquire.caller.0).ok()?),
@@ -74,13 +99,18 @@ fn record_of(table: &LockTable, acquire: &Acquire) -> Option<String> {
         key: name.key.clone(),
     };
     match table.freeze().record(&RecordKey::Idempotency(id)) {
-        Some(Record::Idempotency(record)) => {
-            let text = format!("{record:?}");
-            let (identity, _) = text.split_once(", state:").expect("a record has a state");
-            Some(identity.to_owned())
-        }
+        Some(Record::Idempotency(record)) => Some(format!("{record:?}")),
         _ => None,
     }
+}
+
+/// Of an acquire that was given back before anybody was told of it.
+fn paid_for(table: &LockTable, acquire: &Acquire) -> Option<(u32, u64)> {
+    let text = record_text(table, acquire)?;
+    let (_, paid) = text.split_once("Paid { attempts: ")?;
+    let (attempts, rest) = paid.split_once(", until_ms: ")?;
+    let (until_ms, _) = rest.split_once(' ')?;
+    Some((attempts.parse().ok()?, until_ms.parse().ok()?))
 }
 
 /// Who was granted what, if an acquire was.
@@ -103,11 +133,14 @@ fn admitted(payer: LicenceId, owed: u64) -> TestCaseResult {
 
 impl Ledger {
     pub(super) fn before(table: &LockTable, command: &Command) -> Before {
-        let record = match &command.action {
-            Action::Acquire(acquire) => record_of(table, acquire),
+        let acquire = match &command.action {
+            Action::Acquire(acquire) => Some(acquire),
             _ => None,
         };
-        Before { record }
+        Before {
+            record: acquire.and_then(|acquire| record_of(table, acquire)),
+            paid: acquire.and_then(|acquire| paid_for(table, acquire)),
+        }
     }
 
     /// One entry: who was told what, and what the table shows after it. `is_new`: the entry is the
@@ -151,7 +184,8 @@ impl Ledger {
     /// What has ended, and the first attempt of each wait that goes on.
     fn owed(&self, licence: LicenceId) -> u64 {
         let waits = self.waits.values().filter(|wait| wait.licence == licence);
-        self.owed.get(&licence).copied().unwrap_or_default() + waits.count() as u64
+        let begun = waits.filter(|wait| wait.credit == 0).count() as u64;
+        self.owed.get(&licence).copied().unwrap_or_default() + begun
     }
 
     fn owe(&mut self, licence: LicenceId, attempts: u32) {
@@ -186,7 +220,7 @@ impl Ledger {
                     reason, attempts, ..
                 }) => {
                     if *reason == HeldReason::WindowPassed {
-                        prop_assert_eq!(*attempts, 1 + RETRIES);
+                        prop_assert!(place.is_some());
                     }
                     *attempts
                 }
@@ -194,9 +228,9 @@ impl Ledger {
                 _ => continue,
             };
             prop_assert_eq!(attempts, wait.attempts(table.now_ms()));
-            let licence = wait.licence;
-            self.waits.remove(&place.unwrap_or_default());
-            self.owe(licence, attempts);
+            if let Some(wait) = self.waits.remove(&place.unwrap_or_default()) {
+                self.owe(wait.licence, attempts.saturating_sub(wait.credit));
+            }
         }
         Ok(())
     }
@@ -213,26 +247,34 @@ impl Ledger {
         let record = record_of(table, acquire);
         let is_replay = before.record.is_some() && before.record == record;
         let owed = self.owed(payer);
+        let credit = before.credit(table.now_ms());
+        let admitted = |owed| {
+            if credit > 0 {
+                Ok(())
+            } else {
+                admitted(payer, owed)
+            }
+        };
         match outcome {
-            Outcome::Queued => self.joined(table, operation, acquire, payer)?,
+            Outcome::Queued => self.joined(table, operation, acquire, (payer, credit))?,
             Outcome::Granted(granted) => {
                 // A wait whose callers were gone was found again, with nobody before it.
                 if let Some(mut wait) = came_back.and_then(|place| self.waits.remove(&place)) {
                     wait.renew(acquire, table.now_ms());
                     prop_assert_eq!(granted.attempts, wait.attempts(table.now_ms()));
-                    self.owe(wait.licence, granted.attempts);
+                    self.owe(wait.licence, granted.attempts.saturating_sub(wait.credit));
                 } else if is_new_token {
                     prop_assert_eq!(granted.attempts, 1);
-                    admitted(payer, owed)?;
-                    self.owe(payer, 1);
+                    admitted(owed)?;
+                    self.owe(payer, 1_u32.saturating_sub(credit));
                 } else if !is_replay {
-                    admitted(payer, owed)?;
-                    self.owe(payer, 1);
+                    admitted(owed)?;
+                    self.owe(payer, 1_u32.saturating_sub(credit));
                 }
             }
             Outcome::Refused(Refusal::LockHeld { attempts, .. }) if !is_replay => {
-                admitted(payer, owed)?;
-                self.owe(payer, *attempts);
+                admitted(owed)?;
+                self.owe(payer, attempts.saturating_sub(credit));
             }
             Outcome::Refused(Refusal::QuotaExceeded { limit, .. }) => {
                 prop_assert_eq!((payer, *limit), (LIMITED, LIMITED_TO));
@@ -255,7 +297,7 @@ impl Ledger {
         table: &LockTable,
         operation: OpId,
         acquire: &Acquire,
-        payer: LicenceId,
+        (payer, credit): (LicenceId, u32),
     ) -> TestCaseResult {
         let caller = u8::try_from(acquire.caller.0).unwrap_or_default();
         let resource = Resource {
@@ -277,7 +319,7 @@ impl Ledger {
         let place = table.place_in_line(&resource, &acquire.holder);
         let place = place.expect("who was queued stands in line");
         self.attached.insert(operation, place);
-        if !self.waits.contains_key(&place) {
+        if !self.waits.contains_key(&place) && credit == 0 {
             admitted(payer, self.owed(payer))?;
         }
         let wait = self.waits.entry(place).or_insert_with(|| Wait {
@@ -286,6 +328,9 @@ impl Ledger {
             licence: payer,
             joined_ms: now_ms,
             window_ms: acquire.window_ms,
+            retries: acquire.retry_attempts,
+            polled: 0,
+            credit,
             names: BTreeSet::new(),
             deserted_ms: None,
         });
@@ -320,7 +365,8 @@ impl Ledger {
             .collect();
         for place in gone {
             if let Some(wait) = self.waits.remove(&place) {
-                self.owe(wait.licence, wait.attempts(table.now_ms()));
+                let attempts = wait.attempts(table.now_ms());
+                self.owe(wait.licence, attempts.saturating_sub(wait.credit));
             }
         }
     }

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 pub(super) const KEYS: u8 = 2;
 pub(super) const HOLDERS: u8 = 4;
 pub(super) const NODES: u8 = 3;
-pub(super) const RETRIES: u32 = 7;
+/// Retries of an acquire at most.
+const RETRIES_MAX: u32 = 9;
 /// API keys: the first two come from configuration.
 pub(super) const CALLERS: u8 = 6;
 /// The licence that allows so many attempts in all.
@@ -44,6 +45,7 @@ pub(super) enum What {
         holder: u8,
         lease_ms: u64,
         window_ms: u64,
+        retries: u32,
         named: Option<(u8, u8)>,
     },
     Extend {
@@ -96,9 +98,9 @@ pub(super) fn what() -> impl Strategy<Value = What> {
     let lease_ms = prop_oneof![5 => 1..3000_u64, 1 => Just(LEASE_MS_MAX)];
     let window_ms = prop_oneof![1 => Just(0), 4 => 1..8000_u64];
     prop_oneof![
-        6 => (place(), lease_ms, window_ms, named()).prop_map(
-            |((caller, key, holder), lease_ms, window_ms, named)| What::Acquire {
-                caller, key, holder, lease_ms, window_ms, named
+        6 => (place(), lease_ms, window_ms, 0..=RETRIES_MAX, named()).prop_map(
+            |((caller, key, holder), lease_ms, window_ms, retries, named)| What::Acquire {
+                caller, key, holder, lease_ms, window_ms, retries, named
             }
         ),
         1 => (place(), 1..LEASE_MS_MAX, named()).prop_map(

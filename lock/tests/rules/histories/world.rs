@@ -15,7 +15,7 @@ use proptest::test_runner::TestCaseResult;
 
 use super::ledger::Ledger;
 use super::steps::{
-    CALLERS, DATED, DATED_UNTIL_MS, DAY_MS, LIMITED, LIMITED_TO, Own, RETRIES, Step, Time, What,
+    CALLERS, DATED, DATED_UNTIL_MS, DAY_MS, LIMITED, LIMITED_TO, Own, Step, Time, What,
     idempotency, identity, licence_of, name,
 };
 
@@ -206,6 +206,7 @@ impl World {
                 holder: by,
                 lease_ms,
                 window_ms,
+                retries,
                 named,
             } => {
                 let resource = Resource {
@@ -223,7 +224,7 @@ impl World {
                     key: key(on),
                     holder: holder(by),
                     lease_ms,
-                    retry_attempts: RETRIES,
+                    retry_attempts: retries,
                     window_ms,
                     fifo: false,
                     idempotency: idempotency(named, on, None),
