@@ -16,7 +16,7 @@ pub enum CodecError {
     /// Nothing there at all.
     #[error("no bytes where a value should be")]
     Empty,
-    /// Written by a later version.
+    /// Written by another version.
     #[error("written in format version {0}, this build reads version {VERSION}")]
     Version(u8),
     /// Damaged, or not ours.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use evermind_lock::command::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::codec;
+use crate::codec::{self, CodecError};
 use crate::disk::{Disk, read_exact_at, write_all_at};
 
 /// Whose directory, in a file of its own.
@@ -63,6 +63,17 @@ pub enum DataDirError {
         path: PathBuf,
         /// In which way.
         why: String,
+    },
+    /// Written by another version of this program.
+    #[error(
+        "{path} was written in format version {found}, and this build reads version {}\nhint: nothing is damaged, and nothing was changed: start the node with the build that wrote it. There is no way yet from one version to the other",
+        codec::VERSION
+    )]
+    OtherVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u8,
     },
     /// There is data, and no file that says whose.
     #[error(
@@ -331,7 +342,13 @@ fn read(disk: &dyn Disk, path: &Path) -> Result<NodeFile, DataDirError> {
     if crc32fast::hash(body).to_le_bytes() != sum {
         return Err(damaged("its checksum is wrong".into()));
     }
-    codec::decode(body).map_err(|e| damaged(e.to_string()))
+    codec::decode(body).map_err(|error| match error {
+        CodecError::Version(found) => DataDirError::OtherVersion {
+            path: path.into(),
+            found,
+        },
+        error => damaged(error.to_string()),
+    })
 }
 
 fn write(disk: &dyn Disk, dir: &Path, node_file: &NodeFile) -> io::Result<()> {

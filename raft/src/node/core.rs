@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::clock::{Clocks, TermClock};
 use super::pending::{Aftermath, Answer, Pending};
 use super::route::Route;
+use super::wall::WallClock;
 use crate::api::NodeError;
 
 /// Locks, and goes on with what is there if a holder panicked: a panic ends the process anyway.
@@ -44,6 +45,7 @@ pub(crate) struct Core {
     pub(crate) route: watch::Sender<Route>,
     /// The clock of the term in which this node leads.
     clock: Mutex<Option<TermClock>>,
+    wall: Mutex<WallClock>,
     /// Newest applied entry.
     pub(crate) applied: watch::Sender<u64>,
     applied_ms: AtomicU64,
@@ -88,6 +90,7 @@ impl Core {
             refused,
             route: watch::Sender::new(Route::None),
             clock: Mutex::new(None),
+            wall: Mutex::default(),
             applied: watch::Sender::new(
                 table
                     .progress()
@@ -156,11 +159,18 @@ impl Core {
         let mut clock = lock(&self.clock);
         let clock = clock.as_mut().filter(|clock| clock.term == term)?;
         let applied_ms = self.applied_ms();
+        let since_boot = self.clocks.since_boot();
         Some(Stamp {
-            cluster_ms: clock.read_ms(applied_ms, self.clocks.since_boot()),
+            cluster_ms: clock.read_ms(applied_ms, since_boot),
             term,
-            wall_ms: self.clocks.wall_ms(),
+            wall_ms: lock(&self.wall).read(self.clocks.wall_ms(), since_boot),
         })
+    }
+
+    /// What is applied from here on was made just now, where its date is newer.
+    pub(crate) fn caught_up(&self) {
+        let wall_ms = self.table.read(LockTable::wall_ms);
+        lock(&self.wall).caught_up(wall_ms);
     }
 
     /// A command with its time, for an entry of `term`.
@@ -224,6 +234,7 @@ impl Core {
     }
 
     fn progressed(&self, progress: &Progress) {
+        lock(&self.wall).applied(progress.wall_ms, self.clocks.since_boot());
         // Time first: whoever sees the index must not read an older time.
         self.applied_ms.store(progress.now_ms, Ordering::Release);
         let deadline = progress.next_deadline_ms.unwrap_or(NEVER);

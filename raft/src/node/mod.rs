@@ -16,6 +16,7 @@ mod route;
 mod start;
 mod steward;
 mod upkeep;
+mod wall;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -46,6 +46,7 @@ pub(crate) async fn catch_up(
             "the bootstrap API key is not in the cluster's table; was the built-in licence revoked?"
         );
     }
+    core.caught_up();
     caught_up.store(true, Ordering::Release);
     tracing::info!(
         applied = *core.applied.borrow(),

@@ -25,6 +25,7 @@ impl Live {
         Progress {
             last_applied: self.last_applied,
             now_ms: self.table.now_ms(),
+            wall_ms: self.table.wall_ms(),
             next_deadline_ms: self.table.next_deadline_ms(),
         }
     }

@@ -23,6 +23,8 @@ pub struct Progress {
     pub last_applied: Option<LogId>,
     /// Cluster time, in ms.
     pub now_ms: u64,
+    /// The newest wall clock of any entry, in ms since 1970.
+    pub wall_ms: u64,
     /// When the next lease or wait ends, in cluster ms.
     pub next_deadline_ms: Option<u64>,
 }
