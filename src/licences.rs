@@ -46,6 +46,18 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Delete an API key of a licence by its id, as in key_12
+    ///
+    /// For keys whose text nobody has, and for those that came from a node's configuration, which
+    /// does not bring them back.
+    DeleteKey {
+        #[arg(help = ID)]
+        id: String,
+        /// The API key's id, as in key_12; show lists them
+        key: String,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Take a licence back, for good
     ///
     /// Every node refuses its API keys from then on, and their requests in line end. Locks that they
@@ -113,6 +125,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (Command::Create { common, .. }
     | Command::List { common }
     | Command::Show { common, .. }
+    | Command::DeleteKey { common, .. }
     | Command::Revoke { common, .. }) = &args.command;
     let client = common.operator.client()?;
     match crate::single_threaded()?.block_on(answer(&client, &args.command)) {
@@ -152,6 +165,12 @@ async fn answer(client: &Client, command: &Command) -> Result<(String, String), 
             let mut body = value(&licence.body);
             body["usage"] = value(&usage.body);
             Ok((body.to_string(), view::show(&licence.value, &usage.value)))
+        }
+        Command::DeleteKey { id, key, .. } => {
+            client.delete_licence_key(id, key).await?;
+            let text = format!("deleted {key} of {id}: every node refuses it now\n");
+            let body = json!({ "deleted": true, "id": id, "key": key });
+            Ok((body.to_string(), text))
         }
         Command::Revoke { id, .. } => {
             client.revoke_licence(id).await?;

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use evermind_lock::command::{CreateLicence, KeyHash, LicenceId};
+use evermind_lock::command::{CreateLicence, KeyHash, KeyId, LicenceId};
 use evermind_lock::licence::{ApiKeyView, LicenceView, Standing};
 use evermind_lock::outcome::Decision;
 use evermind_raft::api::NodeError;
@@ -42,6 +42,13 @@ pub trait Accounts: Clone + Send + Sync + 'static {
         hash: KeyHash,
     ) -> impl Future<Output = Result<Decision, NodeError>> + Send;
 
+    /// Deletes an API key by its number.
+    fn delete_api_key_by_id(
+        &self,
+        licence: LicenceId,
+        key: KeyId,
+    ) -> impl Future<Output = Result<Decision, NodeError>> + Send;
+
     /// Licences after `after`, at most `limit`.
     fn licences(
         &self,
@@ -75,6 +82,14 @@ impl Accounts for Node {
 
     async fn delete_api_key(&self, licence: KeyHash, hash: KeyHash) -> Result<Decision, NodeError> {
         Node::delete_api_key(self, licence, hash).await
+    }
+
+    async fn delete_api_key_by_id(
+        &self,
+        licence: LicenceId,
+        key: KeyId,
+    ) -> Result<Decision, NodeError> {
+        Node::delete_api_key_by_id(self, licence, key).await
     }
 
     async fn licences(

@@ -9,7 +9,7 @@ use evermind_lock::command::{CreateLicence, LicenceId};
 use evermind_lock::licence::Period;
 use evermind_lock::limits::ALLOWANCE_MAX;
 use evermind_lock::names::{IdentityId, LicenceName, NameError};
-use evermind_lock::outcome::{Outcome, Refusal};
+use evermind_lock::outcome::{Decision, Outcome, Refusal};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 
@@ -21,7 +21,7 @@ use crate::licence_replies::{LicenceReply, LicencesReply, NewLicenceReply, Usage
 use crate::lock_routes::{decided, unmet, within};
 use crate::locks::Backend;
 use crate::problem::{Asked, Operation, Problem};
-use crate::public_id::{licence_id, licence_of};
+use crate::public_id::{key_of, licence_id, licence_of};
 use crate::query::LicenceListing;
 use crate::replies::{json_bytes, ok};
 use crate::requests::named;
@@ -190,7 +190,31 @@ async fn try_revoke<B: Backend>(edge: &Edge<B>, head: &Parts) -> Result<Response
     auth::admin(edge, head)?;
     let id = id_of(head.uri.path())?;
     let revoking = edge.backend.revoke_licence(id);
-    let decision = within(edge.limits.answer_margin, revoking).await?;
+    gone(within(edge.limits.answer_margin, revoking).await?)
+}
+
+pub(crate) async fn delete_key<B: Backend>(
+    State(edge): State<Arc<Edge<B>>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let head = request.into_parts().0;
+    answer(try_delete_key(&edge, &head).await, &head)
+}
+
+async fn try_delete_key<B: Backend>(
+    edge: &Edge<B>,
+    head: &Parts,
+) -> Result<Response<Body>, Problem> {
+    auth::admin(edge, head)?;
+    let (licence, key) = head.uri.path().rsplit_once("/keys/").unwrap_or_default();
+    let licence = id_of(licence)?;
+    let key = key_of(key).ok_or(Refusal::ApiKeyNotFound)?;
+    let deleting = edge.backend.delete_api_key_by_id(licence, key);
+    gone(within(edge.limits.answer_margin, deleting).await?)
+}
+
+/// What was taken back or deleted leaves no body.
+fn gone(decision: Decision) -> Result<Response<Body>, Problem> {
     match decision.outcome {
         Outcome::Done => {
             let mut response = Response::new(Body::empty());

@@ -52,9 +52,7 @@ async fn try_create<B: Backend>(
 ) -> Result<Response<Body>, Problem> {
     ask_address(edge, head)?;
     let bytes = body::read(&head.headers, body, edge.limits.body_timeout).await?;
-    let fields = Fields::parse(&bytes, &CREATE_FIELDS)?;
-    asked.soft_fail = fields.soft_fail()?;
-    fields.only_known_once()?;
+    let fields = fields(&bytes, &CREATE_FIELDS, asked)?;
     let licence = licence_key(edge, &fields).await?;
     let secret = Secret::new(SecretKind::ApiKey).map_err(no_random)?;
     let creating = edge.backend.create_api_key(licence, secret.hash());
@@ -92,9 +90,7 @@ async fn try_delete<B: Backend>(
 ) -> Result<Response<Body>, Problem> {
     ask_address(edge, head)?;
     let bytes = body::read(&head.headers, body, edge.limits.body_timeout).await?;
-    let fields = Fields::parse(&bytes, &DELETE_FIELDS)?;
-    asked.soft_fail = fields.soft_fail()?;
-    fields.only_known_once()?;
+    let fields = fields(&bytes, &DELETE_FIELDS, asked)?;
     let api_key = secret_field(&fields, API_KEY, SecretKind::ApiKey)?;
     if let Some(fault) = SecretKind::ApiKey.fault(&api_key) {
         return Err(Problem::new(Code::ApiKeyNotFound, fault));
@@ -112,6 +108,24 @@ async fn try_delete<B: Backend>(
         }
         other => Err(unmet(decision.log_index, other)),
     }
+}
+
+/// The body's fields. No message repeats anything of it: a key may stand in the wrong place.
+fn fields<'a, const N: usize>(
+    bytes: &'a [u8],
+    names: &'static [&'static str; N],
+    asked: &mut Asked,
+) -> Result<Fields<'a, N>, Problem> {
+    let wrong = |_| {
+        Problem::invalid(format!(
+            "the body must be one JSON object that has {} and nothing else, each once",
+            names.join(", ")
+        ))
+    };
+    let fields = Fields::parse(bytes, names).map_err(wrong)?;
+    asked.soft_fail = fields.soft_fail().map_err(wrong)?;
+    fields.only_known_once().map_err(wrong)?;
+    Ok(fields)
 }
 
 /// These routes need no API key, so their callers are counted by address.

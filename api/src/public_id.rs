@@ -14,10 +14,18 @@ pub(crate) fn licence_id(LicenceId(number): LicenceId) -> String {
 
 /// Reads what [`licence_id`] wrote.
 pub(crate) fn licence_of(text: &str) -> Option<LicenceId> {
-    let digits = text.strip_prefix("lic_")?;
+    number(text, "lic_").map(LicenceId)
+}
+
+/// Reads what [`key_id`] wrote.
+pub(crate) fn key_of(text: &str) -> Option<KeyId> {
+    number(text, "key_").map(KeyId)
+}
+
+fn number(text: &str, prefix: &str) -> Option<u64> {
+    let digits = text.strip_prefix(prefix)?;
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
-    let number = digits.parse().ok().filter(|_| plain)?;
-    Some(LicenceId(number))
+    digits.parse().ok().filter(|_| plain)
 }
 
 #[cfg(test)]
@@ -26,7 +34,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_licence_has_one_name() {
+    fn a_licence_and_a_key_have_one_name_each() {
+        assert_eq!(key_of(&key_id(KeyId(12))), Some(KeyId(12)));
+        assert_eq!(key_of("lic_12"), None);
         assert_eq!(licence_of(&licence_id(LicenceId(7))), Some(LicenceId(7)));
         for wrong in [
             "",

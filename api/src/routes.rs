@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::app::Edge;
 use crate::locks::Backend;
@@ -46,6 +46,10 @@ pub(crate) fn routes<B: Backend>() -> Routes<Arc<Edge<B>>> {
         .at(
             "/admin/licences/{id}",
             get(admin_routes::show::<B>).delete(admin_routes::revoke::<B>),
+        )
+        .at(
+            "/admin/licences/{id}/keys/{key}",
+            delete(admin_routes::delete_key::<B>),
         )
         .at("/admin/licences/{id}/usage", get(admin_routes::usage::<B>))
         .at("/livez", get(look_routes::livez))

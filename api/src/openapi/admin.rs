@@ -100,6 +100,22 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             )
         },
         Endpoint {
+            parameters: vec![
+                segment("id", text("The licence's name in lists, as in lic_7.")),
+                segment("key", text("The API key's name in lists, as in key_12.")),
+            ],
+            logged: true,
+            ..endpoint(
+                "/admin/licences/{id}/keys/{key}",
+                HttpMethod::Delete,
+                "deleteLicenceApiKey",
+                "Delete an API key of a licence",
+                "By its name, as the operator has no keys: also one whose text nobody has any more, and one of the built-in licence, which configuration does not bring back. Refused at once, on every node; its waits end.",
+                (204, "The API key is deleted", None),
+                &[Code::LicenceNotFound, Code::ApiKeyNotFound],
+            )
+        },
+        Endpoint {
             parameters: one(),
             ..endpoint(
                 "/admin/licences/{id}/usage",

@@ -142,6 +142,22 @@ async fn a_licence_is_revoked() {
 }
 
 #[tokio::test]
+async fn a_key_is_deleted_by_its_name() {
+    let server = Server::start(Answer::Grant).await;
+    let reply = admin(&server, "DELETE", "/admin/licences/lic_3/keys/key_12", None).await;
+    assert_eq!((reply.status, &*reply.body), (204, ""));
+    assert_eq!(server.fake.commands(), ["delete key 12 of 3"]);
+    for (path, code) in [
+        ("lic_3/keys/12", "api_key_not_found"),
+        ("3/keys/key_12", "licence_not_found"),
+    ] {
+        let path = format!("/admin/licences/{path}");
+        let reply = admin(&server, "DELETE", &path, None).await;
+        assert_eq!((reply.status, &*reply.code()), (404, code), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn only_the_admin_token_opens_these_routes() {
     let server = Server::start(Answer::Grant).await;
     for path in [

@@ -320,6 +320,15 @@ impl Accounts for Fake {
         self.command("delete key".into(), Outcome::Done).await
     }
 
+    async fn delete_api_key_by_id(
+        &self,
+        licence: LicenceId,
+        key: KeyId,
+    ) -> Result<Decision, NodeError> {
+        let what = format!("delete key {} of {}", key.0, licence.0);
+        self.command(what, Outcome::Done).await
+    }
+
     async fn licences(
         &self,
         after: Option<LicenceId>,

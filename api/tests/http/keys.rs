@@ -105,8 +105,11 @@ async fn what_the_table_refuses() {
 async fn bad_bodies() {
     let server = Server::start(Answer::Grant).await;
     for (body, words) in [
-        ("", "empty"),
-        ("[]", "object"),
+        ("", "one JSON object"),
+        (r#""evl_12345678""#, "one JSON object"),
+        (r#"{"evl_12345678":1}"#, "nothing else"),
+        (r#"{"softFail":"evl_12345678"}"#, "one JSON object"),
+        ("[]", "one JSON object"),
         ("{}", "licenceKey is required"),
         (
             r#"{"licenceKey":12345678}"#,
@@ -114,8 +117,8 @@ async fn bad_bodies() {
         ),
         (r#"{"licenceKey":""}"#, "1 to 256"),
         (r#"{"licenceKey":"a b"}"#, "visible"),
-        (r#"{"licenceKey":"evl_right","apiKey":"x"}"#, "not a field"),
-        (r#"{"licenceKey":"a","licenceKey":"b"}"#, "more than once"),
+        (r#"{"licenceKey":"evl_right","apiKey":"x"}"#, "nothing else"),
+        (r#"{"licenceKey":"a","licenceKey":"b"}"#, "each once"),
     ] {
         let reply = create(&server, body).await;
         assert_eq!(

@@ -61,6 +61,12 @@ impl Client {
             .await
     }
 
+    /// Deletes an API key by its name, as in `key_12`. One that was deleted before stays so.
+    pub async fn delete_licence_key(&self, licence: &str, key: &str) -> Result<(), Error> {
+        let path = format!("/admin/licences/{}/keys/{}", encode(licence), encode(key));
+        done(&self.call(&Call::new(Method::DELETE, path)).await?)
+    }
+
     /// Takes a licence back. One that was taken back before stays so.
     pub async fn revoke_licence(&self, id: &str) -> Result<(), Error> {
         let call = Call::new(Method::DELETE, format!("/admin/licences/{}", encode(id)));

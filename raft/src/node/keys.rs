@@ -21,13 +21,23 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 /// the newest is not remembered and costs a share of a (coalesced) read.
 const UNKNOWN_MAX: usize = 10_000;
 
+/// How often, at most, the expired are looked for.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+
 /// Keys of one kind that were looked for in vain.
 #[derive(Clone, Default)]
-struct Unknown(Arc<Mutex<HashMap<KeyHash, Instant>>>);
+struct Unknown(Arc<Mutex<Remembered>>);
+
+#[derive(Default)]
+struct Remembered {
+    until: HashMap<KeyHash, Instant>,
+    swept: Option<Instant>,
+}
 
 impl Unknown {
     fn has(&self, hash: &KeyHash) -> bool {
         lock(&self.0)
+            .until
             .get(hash)
             .is_some_and(|until| Instant::now() < *until)
     }
@@ -35,11 +45,13 @@ impl Unknown {
     fn remember(&self, hash: KeyHash) {
         let mut unknown = lock(&self.0);
         let now = Instant::now();
-        if unknown.len() >= UNKNOWN_MAX {
-            unknown.retain(|_, until| now < *until);
+        let swept = unknown.swept.is_some_and(|swept| now < swept + SWEEP_EVERY);
+        if unknown.until.len() >= UNKNOWN_MAX && !swept {
+            unknown.swept = Some(now);
+            unknown.until.retain(|_, until| now < *until);
         }
-        if unknown.len() < UNKNOWN_MAX {
-            unknown.insert(hash, now + UNKNOWN_FOR);
+        if unknown.until.len() < UNKNOWN_MAX {
+            unknown.until.insert(hash, now + UNKNOWN_FOR);
         }
     }
 }
