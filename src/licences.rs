@@ -46,14 +46,14 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Delete an API key of a licence by its id, as in key_12
+    /// Delete an API key of a licence by its id, as in `key_12`
     ///
     /// For keys whose text nobody has, and for those that came from a node's configuration, which
     /// does not bring them back.
     DeleteKey {
         #[arg(help = ID)]
         id: String,
-        /// The API key's id, as in key_12; show lists them
+        /// The API key's id, as in `key_12`; show lists them
         key: String,
         #[command(flatten)]
         common: Common,

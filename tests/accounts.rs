@@ -116,12 +116,11 @@ fn a_wait_ends_with_its_key_and_with_its_licence() {
             until("it stands in line", Duration::from_secs(10), || {
                 (holder.waiting("k") == Some(1)).then_some(())
             });
-            let ended = match ends {
-                "key" => cluster.delete_key(1, &licence, &key),
-                _ => {
-                    let path = format!("/admin/licences/{}", licence.id);
-                    cluster.admin(1, "DELETE", &path, &Value::Null)
-                }
+            let ended = if ends == "key" {
+                cluster.delete_key(1, &licence, &key)
+            } else {
+                let path = format!("/admin/licences/{}", licence.id);
+                cluster.admin(1, "DELETE", &path, &Value::Null)
             };
             assert_eq!(ended.status, 204, "{ended}");
             call.join().unwrap()

@@ -16,21 +16,6 @@ use crate::calendar::DATE_FORMS;
 use crate::problem::Code;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
-    let endpoint =
-        |path, method, id, summary, about, success, failures: &'static [Code]| Endpoint {
-            path,
-            method,
-            id,
-            tag: "admin",
-            summary,
-            about,
-            access: Access::AdminToken,
-            parameters: vec![],
-            body: None,
-            success,
-            logged: false,
-            failures: vec![ADMIN, failures],
-        };
     let one = || {
         vec![segment(
             "id",
@@ -50,8 +35,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                 "/admin/licences",
                 HttpMethod::Get,
                 "listLicences",
-                "List the licences",
-                "In the order they were issued in, revoked ones included.",
+                (
+                    "List the licences",
+                    "In the order they were issued in, revoked ones included.",
+                ),
                 (200, "A page of licences", Some("LicencesPage")),
                 &[Code::InvalidRequest],
             )
@@ -64,8 +51,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                 "/admin/licences",
                 HttpMethod::Post,
                 "createLicence",
-                "Issue a licence",
-                "Never replayed: the licence key is in this answer and nowhere else.",
+                (
+                    "Issue a licence",
+                    "Never replayed: the licence key is in this answer and nowhere else.",
+                ),
                 (
                     201,
                     "The licence, its key shown this once",
@@ -80,8 +69,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                 "/admin/licences/{id}",
                 HttpMethod::Get,
                 "getLicence",
-                "Look at a licence and its API keys",
-                "Keys are shown by their names, never themselves.",
+                (
+                    "Look at a licence and its API keys",
+                    "Keys are shown by their names, never themselves.",
+                ),
                 (200, "The licence", Some("Licence")),
                 &[Code::LicenceNotFound],
             )
@@ -93,41 +84,75 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                 "/admin/licences/{id}",
                 HttpMethod::Delete,
                 "revokeLicence",
-                "Take a licence back",
-                "Its keys are refused at once, on every node, and its waits end. Its usage stays. For good.",
+                (
+                    "Take a licence back",
+                    "Its keys are refused at once, on every node, and its waits end. Its usage stays. For good.",
+                ),
                 (204, "The licence is revoked", None),
                 &[Code::LicenceNotFound],
             )
         },
-        Endpoint {
-            parameters: vec![
-                segment("id", text("The licence's name in lists, as in lic_7.")),
-                segment("key", text("The API key's name in lists, as in key_12.")),
-            ],
-            logged: true,
-            ..endpoint(
-                "/admin/licences/{id}/keys/{key}",
-                HttpMethod::Delete,
-                "deleteLicenceApiKey",
-                "Delete an API key of a licence",
-                "By its name, as the operator has no keys: also one whose text nobody has any more, and one of the built-in licence, which configuration does not bring back. Refused at once, on every node; its waits end.",
-                (204, "The API key is deleted", None),
-                &[Code::LicenceNotFound, Code::ApiKeyNotFound],
-            )
-        },
+        delete_key(),
         Endpoint {
             parameters: one(),
             ..endpoint(
                 "/admin/licences/{id}/usage",
                 HttpMethod::Get,
                 "getLicenceUsage",
-                "See what a licence has used",
-                "Exact: never lost, never counted twice.",
+                (
+                    "See what a licence has used",
+                    "Exact: never lost, never counted twice.",
+                ),
                 (200, "The usage", Some("Usage")),
                 &[Code::LicenceNotFound],
             )
         },
     ]
+}
+
+fn endpoint(
+    path: &'static str,
+    method: HttpMethod,
+    id: &'static str,
+    (summary, about): (&'static str, &'static str),
+    success: (u16, &'static str, Option<&'static str>),
+    failures: &'static [Code],
+) -> Endpoint {
+    Endpoint {
+        path,
+        method,
+        id,
+        tag: "admin",
+        summary,
+        about,
+        access: Access::AdminToken,
+        parameters: vec![],
+        body: None,
+        success,
+        logged: false,
+        failures: vec![ADMIN, failures],
+    }
+}
+
+fn delete_key() -> Endpoint {
+    Endpoint {
+        parameters: vec![
+            segment("id", text("The licence's name in lists, as in lic_7.")),
+            segment("key", text("The API key's name in lists, as in key_12.")),
+        ],
+        logged: true,
+        ..endpoint(
+            "/admin/licences/{id}/keys/{key}",
+            HttpMethod::Delete,
+            "deleteLicenceApiKey",
+            (
+                "Delete an API key of a licence",
+                "By its name, as the operator has no keys: also one whose text nobody has any more, and one of the built-in licence, which configuration does not bring back. Refused at once, on every node; its waits end.",
+            ),
+            (204, "The API key is deleted", None),
+            &[Code::LicenceNotFound, Code::ApiKeyNotFound],
+        )
+    }
 }
 
 pub(super) fn schemas() -> Vec<Named> {

@@ -60,8 +60,8 @@ impl Unknown {
 pub(crate) struct Keys {
     core: Arc<Core>,
     reads: Reads,
-    api_keys: Unknown,
-    licence_keys: Unknown,
+    unknown_callers: Unknown,
+    unknown_licences: Unknown,
 }
 
 impl Keys {
@@ -69,8 +69,8 @@ impl Keys {
         Self {
             core,
             reads,
-            api_keys: Unknown::default(),
-            licence_keys: Unknown::default(),
+            unknown_callers: Unknown::default(),
+            unknown_licences: Unknown::default(),
         }
     }
 
@@ -83,13 +83,13 @@ impl Keys {
                 standing: found.standing,
             })
         };
-        self.find(&self.api_keys, hash, look).await
+        self.find(&self.unknown_callers, hash, look).await
     }
 
     /// `Ok(None)`: no such licence key, as of a linearizable read at most [`UNKNOWN_FOR`] ago.
     pub(crate) async fn licence(&self, hash: KeyHash) -> Result<Option<Standing>, NodeError> {
         let look = |table: &LockTable| table.licence_key(&hash);
-        self.find(&self.licence_keys, hash, look).await
+        self.find(&self.unknown_licences, hash, look).await
     }
 
     async fn find<T>(

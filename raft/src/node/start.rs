@@ -93,6 +93,7 @@ impl Node {
         // Set before anything is applied, and only here.
         let _ = observer.0.set(Arc::clone(&core));
 
+        let founding = founding(&config, &dir);
         let addresses = AddressBook::new(config.initial_cluster.clone());
         let endpoint = Arc::new(endpoint(&config, &dir, &addresses, &core, &seams));
         let peers = PeerClient::new(Arc::clone(&endpoint));
@@ -152,13 +153,7 @@ impl Node {
             raft: raft.clone(),
             peers,
             addresses: addresses.clone(),
-            founding: Founding {
-                global_prefix: config.global_prefix,
-                api_key: config.bootstrap_key,
-                advertise_http: config.advertise_http,
-                advertise_peer: config.advertise_peer,
-                disk: dir.disk_id(),
-            },
+            founding,
         };
         background.spawn(steward.run());
         let checkpoints = start_checkpoints(&core, checkpointer, &seams);
@@ -182,6 +177,17 @@ impl Node {
                 },
             }),
         })
+    }
+}
+
+/// What this node may settle once for the cluster, if it leads.
+fn founding(config: &NodeConfig, dir: &DataDir) -> Founding {
+    Founding {
+        global_prefix: config.global_prefix.clone(),
+        api_key: config.bootstrap_key.clone(),
+        advertise_http: config.advertise_http.clone(),
+        advertise_peer: config.advertise_peer.clone(),
+        disk: dir.disk_id(),
     }
 }
 

@@ -28,7 +28,7 @@ async fn what_is_not_our_protocol_is_closed_and_counted() {
     let mut foreign = vec![20, 0, 0, 0];
     foreign.extend_from_slice(&[0; 20]);
     let mut cut = vec![30, 0, 0, 0];
-    cut.extend_from_slice(b"evermind\x01\x00\x01\x00");
+    cut.extend_from_slice(b"evermind\x02\x00\x02\x00");
     cut.extend_from_slice(&[0xff; 18]);
     let cases: [&[u8]; 6] = [
         b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -55,7 +55,7 @@ async fn another_version_of_the_protocol_is_answered_with_ours() {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     // A refusal under our own magic and version: 3 is `Refused`, 2 is `VersionMismatch`.
-    assert_eq!(answer, b"\x0d\x00\x00\x00evermind\x01\x00\x01\x03\x02");
+    assert_eq!(answer, b"\x0d\x00\x00\x00evermind\x02\x00\x02\x03\x02");
     until("counted", || two.endpoint.stats().snapshot().refused == 1).await;
 }
 

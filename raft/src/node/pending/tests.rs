@@ -1,6 +1,7 @@
 //! Tests of [`super`].
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use evermind_lock::command::Acquire;
 use evermind_lock::names::{Holder, IdentityId, Key};
 use evermind_lock::outcome::Granted;
 
@@ -13,7 +14,7 @@ fn open(pending: &mut Pending) -> (OpId, Answered) {
     let (caller, answered) = oneshot::channel();
     let expires = Instant::now() + Duration::from_secs(10);
     let id = pending
-        .open(Action::Expire, Some(expires), Some(caller))
+        .open(acquire(), Some(expires), Some(caller))
         .expect("there is room");
     let attachment = Attachment {
         operation: id,
@@ -22,6 +23,19 @@ fn open(pending: &mut Pending) -> (OpId, Answered) {
     };
     pending.attach(attachment);
     (id, answered)
+}
+
+fn acquire() -> Action {
+    Action::Acquire(Acquire {
+        caller: KeyId(1),
+        key: resource().key,
+        holder: Holder::new("h").unwrap(),
+        lease_ms: 1_000,
+        retry_attempts: 1,
+        window_ms: 1_000,
+        fifo: false,
+        idempotency: None,
+    })
 }
 
 fn resource() -> Resource {
