@@ -1,0 +1,234 @@
+import { deadline, left } from './clock.js';
+import type {
+  AcquireFailure,
+  AcquireOptions,
+  AcquireResponse,
+  CallOptions,
+  ClusterStatus,
+  ExtendFailure,
+  ExtendOptions,
+  ExtendResponse,
+  LockOptions,
+  LocksPage,
+  LockView,
+  Reliance,
+  ReleaseFailure,
+  ReleaseOptions,
+  ReleaseResponse,
+} from './contract.js';
+import {
+  type EvermindError,
+  LockNotFoundError,
+  OutcomeUnknownError,
+  UnavailableError,
+  errorOf,
+} from './errors.js';
+import type { Fetch, Reply } from './exchange.js';
+import { type HeldLock, Lock, giveBack } from './lock.js';
+import { Transport } from './transport.js';
+import { uuid } from './uuid.js';
+
+/** How a client finds its cluster, and as whom. */
+export interface EvermindOptions {
+  /** An API key, as `evermind keys create` prints it. */
+  readonly apiKey: string;
+  /**
+   * The cluster's nodes, as `http://host:port`: one or several. The client stays with one as long as
+   * it answers, and goes on to the next when it does not. Left out, it is the cluster of
+   * `evermind dev` on this machine.
+   */
+  readonly endpoint?: string | readonly string[] | undefined;
+  /** Put before the key of every lock, as it is: `billing:`, say. */
+  readonly prefix?: string | undefined;
+  /** Used instead of the global `fetch`. */
+  readonly fetch?: Fetch | undefined;
+}
+
+/** The longest waiting window that the server takes, in ms. */
+const WINDOW_MAX = 600_000;
+/** The server's defaults, to reckon the longest wait from. */
+const RETRY_ATTEMPTS = 10;
+const RETRY_DELAY = 500;
+
+/**
+ * A client of one Evermind cluster.
+ *
+ * Every call goes on for at most 30 s of trouble (network failures, 429, 503, 504) with exponential
+ * backoff and full jitter, under one `Idempotency-Key`: however often it is sent, it is carried out
+ * once. Then, and for every other failure, it rejects with an {@link EvermindError}.
+ */
+export class Evermind {
+  readonly #transport: Transport;
+  readonly #prefix: string;
+
+  /** @throws TypeError for options that no call could be made with. */
+  constructor(options: EvermindOptions) {
+    const { apiKey, endpoint, prefix = '', fetch } = options;
+    if (typeof apiKey !== 'string' || !/^[!-~]+$/.test(apiKey)) {
+      throw new TypeError('apiKey is missing, or has characters that a header cannot carry');
+    }
+    this.#transport = new Transport(endpoint, { Authorization: `Bearer ${apiKey}` }, fetch);
+    this.#prefix = prefix;
+  }
+
+  /**
+   * Runs `routine` while the lock is held, and resolves to its result. The lease is extended as long
+   * as it runs, and given back when it ends, whatever came of it.
+   *
+   * The routine must stop when its `signal` is aborted: the lock is lost, or about to be, or the
+   * caller's own signal was aborted. This client cannot stop it, and waits for it to end. Give the
+   * `fencingToken` to whatever the lock protects.
+   *
+   * @throws what `routine` throws; {@link LockLostError} if the lock was lost meanwhile, although
+   * `routine` returned; what {@link Evermind.acquire} throws, and then `routine` never ran.
+   */
+  async withLock<T>(options: LockOptions, routine: (lock: HeldLock) => Promise<T> | T): Promise<T> {
+    const lock = await this.lock(options);
+    let result: T;
+    try {
+      result = await routine(lock);
+    } catch (error) {
+      // The routine's own error is what its caller has to know.
+      await lock.release().catch(() => undefined);
+      throw error;
+    }
+    await lock.release();
+    return result;
+  }
+
+  /**
+   * Takes a lock, and extends its lease until it is given back: `await using lock = await
+   * evermind.lock(...)` where the runtime has that, else {@link Lock.release} in a `finally`.
+   *
+   * @throws what {@link Evermind.acquire} throws; the signal's reason, if it was aborted meanwhile.
+   */
+  async lock(options: LockOptions): Promise<Lock> {
+    const reply = await this.#acquire(options, true);
+    if (reply.error) throw reply.error;
+    const lock = new Lock(this.#transport, reply, options.signal);
+    try {
+      options.signal?.throwIfAborted();
+      await lock.begin();
+    } catch (error) {
+      await lock.release().catch(() => undefined);
+      throw error;
+    }
+    return lock;
+  }
+
+  /**
+   * Takes a lock for one lease, standing in line for it if it is held. Nothing extends it: see
+   * {@link Evermind.lock}. A wait of more than 13 s goes in slices, which nobody sees but a proxy.
+   *
+   * If it is called off or gives up under a uuid that was made here, a place in line or a grant that
+   * raced is given back in the background, within 2 s or not at all. Under the caller's own `uuid`
+   * that is left to the caller: it may hold the lock from before.
+   */
+  acquire(options: AcquireOptions & { softFail: true }): Promise<AcquireResponse | AcquireFailure>;
+  acquire(options: AcquireOptions): Promise<AcquireResponse>;
+  async acquire(options: AcquireOptions): Promise<AcquireResponse | AcquireFailure> {
+    const reply = await this.#acquire(options, options.uuid === undefined);
+    return reliable(bodyOf(reply) as AcquireResponse, reply);
+  }
+
+  /** Adds to what is left of a lease. */
+  extend(options: ExtendOptions & { softFail: true }): Promise<ExtendResponse | ExtendFailure>;
+  extend(options: ExtendOptions): Promise<ExtendResponse>;
+  async extend({ signal, ...body }: ExtendOptions): Promise<ExtendResponse | ExtendFailure> {
+    const reply = await this.#operate('/lock/extend', this.#prefixed(body), signal);
+    return reliable(bodyOf(reply) as ExtendResponse, reply);
+  }
+
+  /** Gives a lock, or a place in line, back. */
+  release(options: ReleaseOptions & { softFail: true }): Promise<ReleaseResponse | ReleaseFailure>;
+  release(options: ReleaseOptions): Promise<ReleaseResponse>;
+  async release({ signal, ...body }: ReleaseOptions): Promise<ReleaseResponse | ReleaseFailure> {
+    const reply = await this.#operate('/lock/release', this.#prefixed(body), signal);
+    return bodyOf(reply) as ReleaseResponse;
+  }
+
+  /** A held lock as others may see it, or null if it is free. `stale`: as this node remembers it. */
+  async getLock(options: { key: string; stale?: boolean } & CallOptions): Promise<LockView | null> {
+    const path = `/v1/locks/${encodeURIComponent(this.#prefix + options.key)}`;
+    try {
+      return await this.#look(path, options.stale ? { consistency: 'stale' } : {}, options.signal);
+    } catch (error) {
+      if (LockNotFoundError.is(error)) return null;
+      throw error;
+    }
+  }
+
+  /** One page of the locks whose keys start with `prefix`, which comes after the client's own. */
+  listLocks(
+    options: { prefix?: string; cursor?: string | null; limit?: number; stale?: boolean } & CallOptions = {},
+  ): Promise<LocksPage> {
+    const query: Record<string, string> = {};
+    const prefix = this.#prefix + (options.prefix ?? '');
+    if (prefix) query['prefix'] = prefix;
+    if (options.cursor != null) query['cursor'] = options.cursor;
+    if (options.limit !== undefined) query['limit'] = String(options.limit);
+    if (options.stale) query['consistency'] = 'stale';
+    return this.#look('/v1/locks', query, options.signal);
+  }
+
+  /** What the node that answers knows of its cluster. */
+  cluster({ signal }: CallOptions = {}): Promise<ClusterStatus> {
+    return this.#look('/v1/cluster', {}, signal);
+  }
+
+  #prefixed<T extends { readonly key: string }>(body: T): T {
+    // What is not a string is the server's to refuse.
+    return typeof body.key === 'string' ? { ...body, key: this.#prefix + body.key } : body;
+  }
+
+  #operate(path: string, body: object, signal: AbortSignal | undefined, window = 0): Promise<Reply> {
+    return this.#transport.call({ method: 'POST', path, body, named: true, window, signal });
+  }
+
+  async #look<T>(path: string, query: Record<string, string>, signal: AbortSignal | undefined): Promise<T> {
+    const search = new URLSearchParams(query).toString();
+    const url = search ? `${path}?${search}` : path;
+    return bodyOf(await this.#transport.call({ method: 'GET', path: url, signal })) as T;
+  }
+
+  /** `ours`: whether a grant that nobody hears of is ours to give back. */
+  async #acquire({ signal, ...options }: AcquireOptions, ours: boolean): Promise<Reply> {
+    signal?.throwIfAborted();
+    const asked = this.#prefixed({ ...options, uuid: options.uuid ?? uuid() });
+    const { retryAttempts = RETRY_ATTEMPTS, retryDelay = RETRY_DELAY, retryJitter = 0 } = options;
+    // Whatever is not a number in range the server will refuse.
+    const window = Math.min(retryAttempts * (retryDelay + retryJitter), WINDOW_MAX) || 0;
+    try {
+      const reply = await this.#operate('/lock/acquire', asked, signal, window);
+      const { acquired } = (reply.body ?? {}) as { acquired?: unknown };
+      if (!reply.error && acquired !== true) {
+        throw errorOf('the answer to an acquire is not of this API', { code: 'not_understood' });
+      }
+      if (ours && isUnsure(reply.error)) void giveBack(this.#transport, asked.key, asked.uuid);
+      return reply;
+    } catch (error) {
+      if (ours) void giveBack(this.#transport, asked.key, asked.uuid);
+      throw error;
+    }
+  }
+}
+
+/** Whether the lock may be held all the same: after 503 too, because of what was sent before. */
+function isUnsure(error: EvermindError | undefined): boolean {
+  return OutcomeUnknownError.is(error) || UnavailableError.is(error);
+}
+
+/** An answer's body: what was asked for, or a failure that was asked to be soft. */
+function bodyOf({ body, error, softened }: Reply): unknown {
+  if (error && !softened) throw error;
+  return body;
+}
+
+function reliable<T extends object>(body: T, { sent, error }: Reply): T & Reliance {
+  if (!error) {
+    const { waited = 0, expiresIn } = body as { waited?: number; expiresIn: number };
+    const end = deadline(sent, waited, expiresIn);
+    Object.defineProperty(body, 'remaining', { value: () => left(end) });
+  }
+  return body as T & Reliance;
+}

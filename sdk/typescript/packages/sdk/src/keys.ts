@@ -1,0 +1,48 @@
+import type { ApiKeyResponse, CallOptions } from './contract.js';
+import type { Fetch } from './exchange.js';
+import { Transport } from './transport.js';
+
+/** Under which licence, and where. */
+export interface ApiKeyOptions extends CallOptions {
+  /** As the operator of the cluster issued it. */
+  readonly licenceKey: string;
+  /** As in {@link EvermindOptions}. */
+  readonly endpoint?: string | readonly string[] | undefined;
+  /** As in {@link EvermindOptions}. */
+  readonly fetch?: Fetch | undefined;
+}
+
+/**
+ * Makes an API key. The server does not store the secret, so this is not repeated once a request may
+ * have arrived: where no answer came, a key may exist that nobody knows.
+ */
+export async function createApiKey({
+  licenceKey,
+  endpoint,
+  fetch,
+  signal,
+}: ApiKeyOptions): Promise<ApiKeyResponse> {
+  const transport = new Transport(endpoint, {}, fetch);
+  const reply = await transport.call({
+    method: 'POST',
+    path: '/api-key',
+    body: { licenceKey },
+    once: true,
+    signal,
+  });
+  if (reply.error) throw reply.error;
+  return reply.body as ApiKeyResponse;
+}
+
+/** Deletes an API key of this licence. Where it is not there, the error's code is `api_key_not_found`. */
+export async function deleteApiKey(options: ApiKeyOptions & { readonly apiKey: string }): Promise<void> {
+  const { licenceKey, apiKey, endpoint, fetch, signal } = options;
+  const transport = new Transport(endpoint, {}, fetch);
+  const reply = await transport.call({
+    method: 'DELETE',
+    path: '/api-key',
+    body: { licenceKey, apiKey },
+    signal,
+  });
+  if (reply.error) throw reply.error;
+}
