@@ -1,0 +1,129 @@
+/** What `--help` prints, by command. */
+const CONNECTION = `\
+  --url URL,…           nodes to talk to, comma-separated; the next is tried when one fails
+                        [env: EVERMIND_BASE_URL; default: the cluster of \`evermind dev\` on this machine]`;
+const API_KEY = `\
+  --api-key KEY         the API key [env: EVERMIND_API_KEY]`;
+const JSON_FLAG = `\
+  --json                print the server's answer as it is`;
+const TAKING = `\
+  --lease TIME          how long the lock is held unless it is extended, up to 24h [default: 10s]
+  --wait TIME           how long to stand in line at most, up to 10m; 0 does not wait [default: 5s]
+  --retry-attempts N    the same in the words of the API: how many times polling would try again
+  --retry-delay TIME    how long polling would wait before each of them
+  --retry-jitter TIME   how much longer at random
+  --fifo                rely on the order of the line
+  --uuid UUID           a name of your own for this acquisition: 1 to 128 visible ASCII characters`;
+const EXIT_CODES = `\
+Exit codes:
+  0    done
+  1    any other failure
+  2    wrong usage
+  3    not held, not any more, or not by this uuid
+  69   no node could be reached, there is no leader, or the outcome is not known
+  75   not acquired: held by another until the end of the wait, or a limit is reached
+  76   run: the lock was lost, and the command was ended
+  77   the API key was refused
+  126  run: the command cannot be started
+  127  run: there is no such command
+  and  run: the command's own code, or 128 + the signal that ended it`;
+const TIMES = 'A TIME is a whole number and ms, s, m or h, as in 1500ms, 30s, 10m.';
+
+export const HELP: Record<string, string> = {
+  evermind: `\
+Locks that survive the loss of a node: the client side of Evermind.
+
+Usage: evermind COMMAND
+
+Commands:
+  keys create     make an API key
+  keys delete     delete one
+  lock acquire    take a lock, standing in line for it if it is held
+  lock extend     move the end of a lease
+  lock release    give a lock back
+  lock run        run a command only while a lock is held
+
+Options:
+  -h, --help      print help, of a command too
+  -V, --version   print the version`,
+  'evermind keys create': `\
+Make an API key, and print it. It is shown once.
+
+Usage: evermind keys create [OPTIONS]
+
+Options:
+  -l, --licenceKey KEY  the licence key, also --licence-key [env: EVERMIND_LICENCE_KEY]
+${CONNECTION}
+${JSON_FLAG}`,
+  'evermind keys delete': `\
+Delete an API key of a licence, at once and on every node.
+
+Usage: evermind keys delete [OPTIONS] API_KEY
+
+Options:
+  -l, --licenceKey KEY  the licence key, also --licence-key [env: EVERMIND_LICENCE_KEY]
+${CONNECTION}
+${JSON_FLAG}`,
+  'evermind lock acquire': `\
+Take a lock, standing in line for it if it is held.
+
+Usage: evermind lock acquire [OPTIONS] KEY
+
+Options:
+${TAKING}
+${CONNECTION}
+${API_KEY}
+${JSON_FLAG}
+
+${TIMES}
+
+${EXIT_CODES}`,
+  'evermind lock extend': `\
+Move the end of a lease.
+
+Usage: evermind lock extend [OPTIONS] --uuid UUID --by TIME KEY
+
+Options:
+  --uuid UUID           the uuid that acquire printed
+  --by TIME             how much to add to what is left, as in 10s
+${CONNECTION}
+${API_KEY}
+${JSON_FLAG}
+
+${EXIT_CODES}`,
+  'evermind lock release': `\
+Give a lock back.
+
+Usage: evermind lock release [OPTIONS] --uuid UUID KEY
+
+Options:
+  --uuid UUID           the uuid that acquire printed
+${CONNECTION}
+${API_KEY}
+${JSON_FLAG}
+
+${EXIT_CODES}`,
+  'evermind lock run': `\
+Run a command only while a lock is held.
+
+The lock is extended as long as the command runs. The command and all it starts form one process
+group. If the lock cannot be extended, the group gets SIGTERM, then SIGKILL before the lease ends.
+What the command leaves running when it ends gets the same, and only when it is gone is the lock
+released. SIGINT, SIGTERM, SIGHUP and SIGTSTP are passed on.
+
+Nobody ends the command if this process itself is killed with -9: what it writes is safe only where
+the fencing token is checked. The command has no controlling terminal.
+
+Usage: evermind lock run [OPTIONS] KEY -- COMMAND…
+
+Options:
+${TAKING}
+${CONNECTION}
+${API_KEY}
+
+${TIMES}
+
+The command finds the lock's name in EVERMIND_LOCK_KEY and its token in EVERMIND_FENCING_TOKEN.
+
+${EXIT_CODES}`,
+};

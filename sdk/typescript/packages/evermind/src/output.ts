@@ -1,0 +1,14 @@
+/** Writes data to stdout and waits until it is out. A reader that has gone away (`| head`) ends the command. */
+export function write(text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    process.stdout.write(text, (error) => {
+      if (error) reject(new Error(`cannot write to stdout: ${error.message}`));
+      else resolve();
+    });
+  });
+}
+
+/** Writes a JSON text as the server wrote it: one line. */
+export function writeJson(value: unknown): Promise<void> {
+  return write(`${typeof value === 'string' ? value.trimEnd() : JSON.stringify(value)}\n`);
+}
