@@ -6,7 +6,7 @@ export default defineConfig({
     globalSetup: 'tests/harness/shared.ts',
     // Most of the time of most tests is spent waiting for leases and lines.
     maxWorkers: 4,
-    maxConcurrency: 20,
+    maxConcurrency: 6,
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },

@@ -12,8 +12,14 @@ export interface Seen {
   readonly body: string;
 }
 
+interface Spoken {
+  status: number;
+  body?: unknown;
+  headers?: Record<string, string>;
+}
+
 /** What it answers: status, body (an object is written as JSON), headers. `cut` breaks the connection. */
-export type Answer = { status: number; body?: unknown; headers?: Record<string, string> } | 'cut' | 'hang';
+export type Answer = Spoken | 'cut' | 'hang';
 
 /**
  * A node that follows a script, for what a real one cannot be made to show on demand: an answer that
@@ -60,7 +66,7 @@ export function granted(seen: Seen, more: object = {}): Answer {
 }
 
 /** A failure. */
-export function problem(status: number, code: string, headers: Record<string, string> = {}): Answer {
+export function problem(status: number, code: string, headers: Record<string, string> = {}): Spoken {
   const body = {
     acquired: false,
     message: code,
@@ -72,4 +78,9 @@ export function problem(status: number, code: string, headers: Record<string, st
     requestId: 'r',
   };
   return { status, body, headers };
+}
+
+/** A failure as `softFail` has it. */
+export function softened(failure: Spoken): Spoken {
+  return { ...failure, status: 200 };
 }

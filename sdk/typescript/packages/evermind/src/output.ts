@@ -1,6 +1,8 @@
 /** Writes data to stdout and waits until it is out. A reader that has gone away (`| head`) ends the command. */
 export function write(text: string): Promise<void> {
   return new Promise((resolve, reject) => {
+    // The callback below tells; without a listener the event would end the process.
+    process.stdout.once('error', () => undefined);
     process.stdout.write(text, (error) => {
       if (error) reject(new Error(`cannot write to stdout: ${error.message}`));
       else resolve();

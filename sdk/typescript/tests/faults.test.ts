@@ -1,0 +1,253 @@
+import { afterEach, describe, expect, test, vi } from 'vitest';
+
+import {
+  createApiKey,
+  Evermind,
+  EvermindError,
+  LockLostError,
+  OutcomeUnknownError,
+  RateLimitedError,
+  UnavailableError,
+} from '@evermind-sh/sdk';
+
+import { granted, problem, scripted, softened } from './harness/node.ts';
+import { freePort } from './harness/ports.ts';
+
+const apiKey = 'evk_test';
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+describe('a call', () => {
+  test('whose answer was lost is repeated to the letter', async () => {
+    const node = await scripted((seen, nth) => (nth < 3 ? 'cut' : granted(seen)));
+    const grant = await new Evermind({ apiKey, endpoint: node.url }).acquire({ key: 'k', lease: 5_000 });
+    expect(grant.fencingToken).toBe(7);
+    expect(node.seen).toHaveLength(3);
+    for (const seen of node.seen) {
+      expect(seen).toMatchObject({ method: 'POST', path: '/lock/acquire', body: node.seen[0]?.body });
+      expect(seen.headers['idempotency-key']).toBe(node.seen[0]?.headers['idempotency-key']);
+      expect(seen.headers.authorization).toBe('Bearer evk_test');
+    }
+    expect(node.seen[0]?.headers['idempotency-key']).toMatch(/^[0-9a-f-]{36}$/);
+    expect(JSON.parse(node.seen[0]?.body ?? '')).toEqual({ key: 'k', lease: 5_000, uuid: grant.config.uuid });
+  });
+
+  test('comes again after 503 and 504, softened or not', async () => {
+    const soft = softened(problem(503, 'no_leader'));
+    const script = [problem(503, 'no_leader'), problem(504, 'outcome_unknown'), soft];
+    const node = await scripted((seen, nth) => script[nth - 1] ?? granted(seen));
+    const evermind = new Evermind({ apiKey, endpoint: node.url });
+    expect(await evermind.acquire({ key: 'k', softFail: true })).toMatchObject({ acquired: true });
+    expect(node.seen).toHaveLength(4);
+  });
+
+  test('comes again after 429, when it is told to', async () => {
+    const script = [problem(429, 'rate_limited', { 'Retry-After': '1' })];
+    const node = await scripted((seen, nth) => script[nth - 1] ?? granted(seen));
+    const start = performance.now();
+    await new Evermind({ apiKey, endpoint: node.url }).acquire({ key: 'k' });
+    expect(performance.now() - start).toBeGreaterThan(990);
+    expect(node.seen).toHaveLength(2);
+  });
+
+  test('that is told to stay away for longer than it goes on ends there', async () => {
+    const node = await scripted(() => problem(429, 'limit_reached', { 'Retry-After': '60' }));
+    const call = new Evermind({ apiKey, endpoint: node.url }).extend({ key: 'k', uuid: 'u', extendBy: 1 });
+    const error: unknown = await call.catch((error: unknown) => error);
+    expect(error).toBeInstanceOf(RateLimitedError);
+    expect(error).toMatchObject({ retryAfter: 60_000, requestId: 'r' });
+    expect(node.seen).toHaveLength(1);
+  });
+
+  test('comes again after nothing else', async () => {
+    for (const [status, code] of [
+      [400, 'invalid_request'],
+      [401, 'unauthorized'],
+      [402, 'quota_exceeded'],
+      [403, 'licence_inactive'],
+      [404, 'lock_not_found'],
+      [409, 'grant_ended'],
+      [422, 'idempotency_mismatch'],
+      [423, 'lock_held'],
+      [500, 'something_new'],
+    ] as const) {
+      const node = await scripted(() => problem(status, code));
+      const call = new Evermind({ apiKey, endpoint: node.url }).acquire({ key: 'k' });
+      await expect(call).rejects.toMatchObject({ status, code });
+      expect(node.seen).toHaveLength(1);
+    }
+  });
+
+  test('goes round the nodes', async () => {
+    const dead = `http://127.0.0.1:${await freePort()}`;
+    const leaderless = await scripted(() => problem(503, 'no_leader'));
+    const node = await scripted((seen) => granted(seen));
+    const evermind = new Evermind({ apiKey, endpoint: [dead, leaderless.url, node.url] });
+    await evermind.acquire({ key: 'k' });
+    // It stays where it was answered.
+    await evermind.acquire({ key: 'k' });
+    expect(leaderless.seen).toHaveLength(1);
+    expect(node.seen).toHaveLength(2);
+  });
+
+  test('tells of an answer that is not of this API', async () => {
+    const html = await scripted((_, nth) => ({ status: nth === 1 ? 200 : 502, body: '<html>' }));
+    const evermind = new Evermind({ apiKey, endpoint: html.url });
+    await expect(evermind.cluster()).rejects.toMatchObject({
+      code: 'not_understood',
+      status: 200,
+      body: '<html>',
+    });
+    await expect(evermind.cluster()).rejects.toMatchObject({
+      code: 'http_502',
+      status: 502,
+      name: 'EvermindError',
+    });
+    const other = await scripted(() => ({ status: 200, body: { hello: 'world' } }));
+    let ran = false;
+    const call = new Evermind({ apiKey, endpoint: other.url }).withLock({ key: 'k' }, () => (ran = true));
+    await expect(call).rejects.toMatchObject({ code: 'not_understood' });
+    expect(ran).toBe(false);
+  });
+});
+
+describe('giving up', () => {
+  // Trouble is thirty seconds long: these wait side by side.
+  test('comes after thirty seconds of trouble', { timeout: 60_000 }, async () => {
+    const dead = `http://127.0.0.1:${await freePort()}`;
+    const unknown = await scripted(({ path }) =>
+      path === '/lock/release' ? problem(404, 'lock_not_found') : problem(504, 'outcome_unknown'),
+    );
+    const soft = await scripted(() => softened(problem(503, 'no_leader')));
+    const start = performance.now();
+    const [first, second, third] = await Promise.allSettled([
+      new Evermind({ apiKey, endpoint: dead }).release({ key: 'k', uuid: 'u' }),
+      new Evermind({ apiKey, endpoint: unknown.url }).acquire({ key: 'k' }),
+      new Evermind({ apiKey, endpoint: soft.url }).acquire({ key: 'k', uuid: 'u', softFail: true }),
+    ]);
+    const took = performance.now() - start;
+    expect(took).toBeGreaterThan(25_000);
+    expect(took).toBeLessThan(31_000);
+    expect(first).toMatchObject({
+      reason: { code: 'unreachable', message: expect.stringMatching(/ECONNREFUSED/) as string },
+    });
+    expect((first as PromiseRejectedResult).reason).toBeInstanceOf(UnavailableError);
+    expect((second as PromiseRejectedResult).reason).toBeInstanceOf(OutcomeUnknownError);
+    expect(third).toMatchObject({ status: 'fulfilled', value: { acquired: false, code: 'no_leader' } });
+    // What may be held is given back, if its uuid was made here.
+    const releases = unknown.seen.filter(({ path }) => path === '/lock/release');
+    expect(releases).toHaveLength(1);
+    const acquired = JSON.parse(unknown.seen[0]?.body ?? '') as { uuid: string };
+    expect(JSON.parse(releases[0]?.body ?? '')).toEqual({ key: 'k', uuid: acquired.uuid });
+    expect(soft.seen.filter(({ path }) => path === '/lock/release')).toHaveLength(0);
+  });
+});
+
+describe('an API key', () => {
+  test('is not made twice', async () => {
+    for (const answer of ['cut', problem(504, 'outcome_unknown')] as const) {
+      const node = await scripted(() => answer);
+      await expect(createApiKey({ licenceKey: 'evl_x', endpoint: node.url })).rejects.toThrow(EvermindError);
+      expect(node.seen).toHaveLength(1);
+    }
+  });
+
+  test('is made at the next node where nothing was done', async () => {
+    const dead = `http://127.0.0.1:${await freePort()}`;
+    const node = await scripted((_, nth) =>
+      nth === 1 ? problem(503, 'no_leader') : { status: 200, body: { apiKey: 'evk_new', id: '1' } },
+    );
+    const created = await createApiKey({ licenceKey: 'evl_x', endpoint: [dead, node.url] });
+    expect(created).toEqual({ apiKey: 'evk_new', id: '1' });
+    expect(node.seen).toHaveLength(2);
+    expect(node.seen[0]).toMatchObject({ method: 'POST', path: '/api-key', body: '{"licenceKey":"evl_x"}' });
+    expect(node.seen[0]?.headers.authorization).toBeUndefined();
+    expect(node.seen[0]?.headers['idempotency-key']).toBeUndefined();
+  });
+});
+
+describe('the deadline of a lock', () => {
+  /** A node that grants, and says nothing to an extension. */
+  async function granting(more: object = {}) {
+    const node = await scripted((seen) => {
+      if (seen.path === '/lock/acquire') return granted(seen, more);
+      return seen.path === '/lock/extend' ? 'hang' : { status: 200, body: { released: true, message: null } };
+    });
+    return { node, evermind: new Evermind({ apiKey, endpoint: node.url }) };
+  }
+
+  function aborted(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      signal.addEventListener('abort', () => {
+        resolve();
+      });
+    });
+  }
+
+  test('comes by the wall clock, when the monotonic one stood still', async () => {
+    const { evermind } = await granting();
+    const real = Date.now;
+    const start = performance.now();
+    const call = evermind.withLock({ key: 'k', lease: 60_000 }, async ({ signal, remaining }) => {
+      expect(remaining()).toBeGreaterThan(58_000);
+      // The machine slept for a minute.
+      vi.spyOn(Date, 'now').mockImplementation(() => real() + 60_000);
+      expect(remaining()).toBeLessThan(0);
+      await aborted(signal);
+    });
+    await expect(call).rejects.toThrow(LockLostError);
+    expect(performance.now() - start).toBeLessThan(1_000);
+  });
+
+  test('comes by the monotonic clock, when the wall clock was set back', async () => {
+    const { evermind } = await granting();
+    const real = Date.now;
+    const start = performance.now();
+    const call = evermind.withLock({ key: 'k', lease: 1_000 }, async ({ signal }) => {
+      vi.spyOn(Date, 'now').mockImplementation(() => real() - 3_600_000);
+      await aborted(signal);
+    });
+    await expect(call).rejects.toThrow(LockLostError);
+    expect(performance.now() - start).toBeGreaterThan(900);
+    expect(performance.now() - start).toBeLessThan(2_000);
+  });
+
+  test('that passed while nothing else could run is told all the same', async () => {
+    const { evermind } = await granting();
+    const call = evermind.withLock({ key: 'k', lease: 200 }, ({ signal }) => {
+      const end = performance.now() + 300;
+      while (performance.now() < end);
+      // No timer has run; the clocks are looked at before the result is believed.
+      expect(signal.aborted).toBe(false);
+      return 'returned';
+    });
+    await expect(call).rejects.toThrow(LockLostError);
+  });
+
+  test('that passed on the way here keeps the routine from running', async () => {
+    const { node, evermind } = await granting({ expiresIn: 0 });
+    let ran = false;
+    await expect(evermind.withLock({ key: 'k' }, () => (ran = true))).rejects.toThrow(LockLostError);
+    expect(ran).toBe(false);
+    expect(node.seen.map(({ path }) => path)).toEqual(['/lock/acquire', '/lock/release']);
+  });
+
+  test('is moved before the routine runs, where most of the lease has gone by', async () => {
+    const node = await scripted((seen) => {
+      if (seen.path === '/lock/acquire') return granted(seen, { waited: 0, expiresIn: 2_000 });
+      if (seen.path === '/lock/release') return { status: 200, body: { released: true, message: null } };
+      return { status: 200, body: { extended: true, message: null, expiresIn: 5_000, fencingToken: 7 } };
+    });
+    const evermind = new Evermind({ apiKey, endpoint: node.url });
+    await evermind.withLock({ key: 'k', lease: 5_000 }, ({ remaining }) => {
+      expect(node.seen.map(({ path }) => path)).toEqual(['/lock/acquire', '/lock/extend']);
+      expect(remaining()).toBeGreaterThan(4_000);
+    });
+    // What was used of the lease when the answer came: 3 s, and a little for the way.
+    const { extendBy } = JSON.parse(node.seen[1]?.body ?? '') as { extendBy: number };
+    expect(extendBy).toBeGreaterThanOrEqual(3_000);
+    expect(extendBy).toBeLessThan(3_500);
+  });
+});
