@@ -38,7 +38,7 @@ export class Cluster {
       let stderr = '';
       dev.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
       const gone = new Promise<void>((resolve) =>
-        dev.once('close', () => {
+        dev.once('exit', () => {
           resolve();
         }),
       );
@@ -96,5 +96,8 @@ export class Cluster {
     this.signal('SIGCONT');
     this.#dev.kill('SIGTERM');
     await this.#gone;
+    // Whoever still holds the other ends must not hold this process.
+    this.#dev.stdout?.destroy();
+    this.#dev.stderr?.destroy();
   }
 }
