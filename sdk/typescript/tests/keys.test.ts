@@ -22,7 +22,12 @@ async function opens(apiKey: string): Promise<boolean> {
 
 /** Sends what an older client sends, and reads the answer: status and body. */
 async function raw(method: string, body: object): Promise<{ status: number; body: string }> {
-  const headers = { Accept: 'application/json, text/plain, */*', 'Content-Type': 'application/json' };
+  const content = JSON.stringify(body);
+  const headers = {
+    Accept: 'application/json, text/plain, */*',
+    'Content-Type': 'application/json',
+    'Content-Length': Buffer.byteLength(content),
+  };
   return new Promise((resolve, reject) => {
     const request = send(`${shared().endpoints[0] ?? ''}/api-key`, { method, headers }, (response) => {
       text(response).then((body) => {
@@ -30,7 +35,7 @@ async function raw(method: string, body: object): Promise<{ status: number; body
       }, reject);
     });
     request.once('error', reject);
-    request.end(JSON.stringify(body));
+    request.end(content);
   });
 }
 
