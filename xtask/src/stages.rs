@@ -1,6 +1,7 @@
 //! The stages, as a plain list: to add one, add an entry.
 
 mod lint;
+mod sdk;
 mod supply;
 mod testing;
 
@@ -18,6 +19,10 @@ const CARGO_DENY: Need = Need {
     program: "cargo-deny",
     install: "cargo install --locked cargo-deny@0.20.2",
 };
+const CHROMIUM: Need = Need {
+    program: "chromium",
+    install: "apt-get install chromium",
+};
 const CLIPPY: Need = Need {
     program: "cargo-clippy",
     install: "rustup component add clippy",
@@ -29,6 +34,19 @@ const DOCKER_COMPOSE: Need = Need {
 const GIT: Need = Need {
     program: "git",
     install: "apt-get install git",
+};
+const NODE: Need = Need {
+    program: "node",
+    install: "apt-get install nodejs (20.19 or newer)",
+};
+const NPM: Need = Need {
+    program: "npm",
+    install: "apt-get install npm",
+};
+/// The server's own programs are in nobody's path; this one comes with them.
+const POSTGRESQL: Need = Need {
+    program: "pg_createcluster",
+    install: "apt-get install postgresql",
 };
 const RUSTFMT: Need = Need {
     program: "rustfmt",
@@ -60,6 +78,12 @@ const STAGES: &[Stage] = &[
     Stage::new("docs", Extent::Usual, &[], lint::docs),
     Stage::new("tests", Extent::Quick, &[], testing::all),
     Stage::new("doctests", Extent::Usual, &[], testing::doc),
+    Stage::new(
+        "sdk",
+        Extent::Usual,
+        &[NODE, NPM, CHROMIUM, POSTGRESQL],
+        sdk::all,
+    ),
     Stage::new("dist", Extent::All, &[TAR], tarball),
 ];
 

@@ -21,8 +21,12 @@ export interface Running {
 }
 
 /** Starts the npm command; the environment names the shared cluster unless `env` says otherwise. */
-export function start(words: string[], env: NodeJS.ProcessEnv = {}): Running {
-  return launch(process.execPath, [BIN, ...words], env);
+export function start(
+  words: string[],
+  env: NodeJS.ProcessEnv = {},
+  stdin: 'empty' | 'open' = 'empty',
+): Running {
+  return launch(process.execPath, [BIN, ...words], env, stdin);
 }
 
 /** Runs the npm command to its end. */
@@ -32,7 +36,7 @@ export function evermind(words: string[], env: NodeJS.ProcessEnv = {}): Promise<
 
 /** Runs the server's own command to its end, to compare with. */
 export function rust(words: string[], env: NodeJS.ProcessEnv = {}): Promise<Said> {
-  return launch(binary(), words, env).ended;
+  return launch(binary(), words, env, 'empty').ended;
 }
 
 /** Of a test that closed the command's stdout. */
@@ -40,13 +44,13 @@ function gone(): string {
   return '';
 }
 
-function launch(program: string, words: string[], env: NodeJS.ProcessEnv): Running {
+function launch(program: string, words: string[], env: NodeJS.ProcessEnv, stdin: 'ignore' | 'pipe'): Running {
   const { apiKey, endpoints } = shared();
   const cluster = { EVERMIND_API_KEY: apiKey, EVERMIND_BASE_URL: endpoints.join(',') };
   const child = spawn(program, words, {
     env: { PATH: process.env['PATH'], ...cluster, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
   });
+  if (stdin === 'empty') child.stdin.end();
   const code = new Promise<number | null>((resolve) => {
     child.once('exit', (code, signal) => {
       resolve(signal === null ? code : null);

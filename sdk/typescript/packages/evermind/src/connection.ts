@@ -22,7 +22,7 @@ export function client(args: Arguments): Evermind {
   if (apiKey === '') {
     throw Failure.usage(
       'no API key was given',
-      'set EVERMIND_API_KEY, or give --api-key; `evermind dev` prints one',
+      'set EVERMIND_API_KEY, or give --api-key; `evermind keys create` makes one, `evermind dev` prints one',
     );
   }
   return usable(() => new Evermind({ apiKey, endpoint: endpoints(args) }));

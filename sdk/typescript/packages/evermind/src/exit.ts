@@ -6,7 +6,7 @@ export const EXIT = {
   other: 1,
   /** Wrong usage. */
   usage: 2,
-  /** The lock is not held, not any more, or not by this uuid. */
+  /** The lock is not held, not any more, or not by this uuid; there is no such API key. */
   notHeld: 3,
   /** `EX_UNAVAILABLE`: no node, no leader, or the outcome is not known. */
   unavailable: 69,
@@ -71,10 +71,16 @@ const BY_CODE: Record<string, [number, string]> = {
   grant_ended: [EXIT.notHeld, 'the lock was had and has ended meanwhile: acquire it again'],
   invalid_request: [EXIT.usage, ALLOWED],
   body_too_large: [EXIT.usage, ALLOWED],
-  unauthorized: [EXIT.refused, 'give a valid key with --api-key or EVERMIND_API_KEY'],
+  unauthorized: [
+    EXIT.refused,
+    'give a valid key with --api-key or EVERMIND_API_KEY; `evermind keys create` makes one',
+  ],
   licence_inactive: [EXIT.refused, LICENCE],
   quota_exceeded: [EXIT.refused, "the licence's allowance is spent: ask the operator for more"],
-  api_key_not_found: [EXIT.notHeld, 'it may be deleted already, or belong to another licence'],
+  api_key_not_found: [
+    EXIT.notHeld,
+    'give the licence key that it was made with: a licence deletes only its own keys',
+  ],
   rate_limited: [EXIT.notAcquired, LATER],
   limit_reached: [EXIT.notAcquired, LATER],
   no_leader: [EXIT.unavailable, 'a majority of nodes must be up'],

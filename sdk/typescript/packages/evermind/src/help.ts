@@ -27,6 +27,15 @@ Exit codes:
   126  run: the command cannot be started
   127  run: there is no such command
   and  run: the command's own code, or 128 + the signal that ended it`;
+const KEY_EXIT_CODES = `\
+Exit codes:
+  0    done
+  1    any other failure
+  2    wrong usage, a mistyped key among it
+  3    there is no such API key
+  69   no node could be reached, there is no leader, or the outcome is not known
+  75   too many requests, or a limit is reached
+  77   the licence key was refused`;
 const TIMES = 'A TIME is a whole number and ms, s, m or h, as in 1500ms, 30s, 10m.';
 
 export const HELP: Record<string, string> = {
@@ -47,23 +56,31 @@ Options:
   -h, --help      print help, of a command too
   -V, --version   print the version`,
   'evermind keys create': `\
-Make an API key, and print it. It is shown once.
+Make an API key and print it, this once.
 
 Usage: evermind keys create [OPTIONS]
 
 Options:
   -l, --licenceKey KEY  the licence key, also --licence-key [env: EVERMIND_LICENCE_KEY]
 ${CONNECTION}
-${JSON_FLAG}`,
+${JSON_FLAG}
+
+Nothing but the key is on stdout: export EVERMIND_API_KEY=$(evermind keys create)
+
+${KEY_EXIT_CODES}`,
   'evermind keys delete': `\
-Delete an API key of a licence, at once and on every node.
+Delete an API key: every node refuses it from then on. A key that was deleted before stays so.
 
 Usage: evermind keys delete [OPTIONS] API_KEY
+
+API_KEY may be -, which reads it from stdin, as others can see a command line.
 
 Options:
   -l, --licenceKey KEY  the licence key, also --licence-key [env: EVERMIND_LICENCE_KEY]
 ${CONNECTION}
-${JSON_FLAG}`,
+${JSON_FLAG}
+
+${KEY_EXIT_CODES}`,
   'evermind lock acquire': `\
 Take a lock, standing in line for it if it is held.
 

@@ -1,5 +1,6 @@
 import type { ApiKeyResponse, CallOptions } from './contract.js';
-import type { Fetch } from './exchange.js';
+import { OutcomeUnknownError, UnavailableError } from './errors.js';
+import { type Fetch, wasNeverSent } from './exchange.js';
 import { Transport } from './transport.js';
 
 /** Under which licence, and where. */
@@ -14,7 +15,9 @@ export interface ApiKeyOptions extends CallOptions {
 
 /**
  * Makes an API key. The server does not store the secret, so this is not repeated once a request may
- * have arrived: where no answer came, a key may exist that nobody knows.
+ * have arrived.
+ *
+ * @throws {@link OutcomeUnknownError} if no answer came: a key may have been made that nobody knows.
  */
 export async function createApiKey({
   licenceKey,
@@ -23,12 +26,11 @@ export async function createApiKey({
   signal,
 }: ApiKeyOptions): Promise<ApiKeyResponse> {
   const transport = new Transport(endpoint, {}, fetch);
-  const reply = await transport.call({
-    method: 'POST',
-    path: '/api-key',
-    body: { licenceKey },
-    once: true,
-    signal,
+  const call = { method: 'POST', path: '/api-key', body: { licenceKey }, once: true, signal } as const;
+  const reply = await transport.call(call).catch((error: unknown) => {
+    if (!UnavailableError.is(error) || wasNeverSent(error)) throw error;
+    const message = `an API key may have been made, and may not: ${error.message}`;
+    throw new OutcomeUnknownError(message, { code: 'outcome_unknown', cause: error });
   });
   if (reply.error) throw reply.error;
   return reply.body as ApiKeyResponse;
