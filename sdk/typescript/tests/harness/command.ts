@@ -44,7 +44,7 @@ function gone(): string {
   return '';
 }
 
-function launch(program: string, words: string[], env: NodeJS.ProcessEnv, stdin: 'ignore' | 'pipe'): Running {
+function launch(program: string, words: string[], env: NodeJS.ProcessEnv, stdin: 'empty' | 'open'): Running {
   const { apiKey, endpoints } = shared();
   const cluster = { EVERMIND_API_KEY: apiKey, EVERMIND_BASE_URL: endpoints.join(',') };
   const child = spawn(program, words, {

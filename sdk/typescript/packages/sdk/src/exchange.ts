@@ -72,7 +72,7 @@ export function unanswered(): EvermindError {
 
 function unreachable(url: string, cause: unknown): EvermindError {
   // Node says only "fetch failed"; what it knows is one level down.
-  const { message, cause: inner } = cause as {
+  const { message, cause: inner } = (cause ?? {}) as {
     message?: string;
     cause?: { message?: string; code?: string };
   };
