@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { describe, test } from 'vitest';
 
 import { Cluster } from './harness/cluster.ts';
-import { evermind, type Running, type Said, start } from './harness/command.ts';
+import { evermind, onTerminal, type Running, type Said, start } from './harness/command.ts';
 import { client } from './harness/shared.ts';
 import { until } from './harness/until.ts';
 
@@ -160,6 +160,30 @@ describe.concurrent('lock run', () => {
     expect(said.stderr).toMatch(
       /error: the lock was lost: nobody holds.*\nhint: what the command did last may be/,
     );
+  });
+
+  test('Ctrl-Z stops the command and itself, and goes on under the same lock', async ({
+    expect,
+    onTestFinished,
+  }) => {
+    const key = 'run/stopped';
+    const path = await directory(onTestFinished);
+    const state = async (pid: string) => /\) (\w) /.exec(await readFile(`/proc/${pid}/stat`, 'utf8'))?.[1];
+    const script = `echo $PPID > ${path}/ours; echo $$ > ${path}/pid; while [ ! -e ${path}/go ]; do sleep 0.05; done; exit 5`;
+    await writeFile(`${path}/script`, script);
+    const words = ['lock', 'run', key, '--lease', '30s', '--', 'sh', `${path}/script`];
+    const running = onTerminal(words);
+    const pid = await begun(running, `${path}/pid`);
+    const ours = (await written(`${path}/ours`)) ?? '';
+    process.kill(Number(ours), 'SIGTSTP');
+    await until('both are stopped', async () => (await state(ours)) === 'T' && (await state(pid)) === 'T');
+    process.kill(Number(ours), 'SIGCONT');
+    await until('the command goes on', async () => (await state(pid)) !== 'T');
+    await writeFile(`${path}/go`, '');
+    const said = await running.ended;
+    expect(said.code).toBe(5);
+    expect(said.stdout).toMatch(/evermind: stopped; the lock is not extended until this continues/);
+    expect(await client().getLock({ key })).toBeNull();
   });
 
   test('nodes that hang: the whole group is killed before the lease ends', async ({

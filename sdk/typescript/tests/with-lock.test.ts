@@ -1,10 +1,13 @@
+import { execFile } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 import { describe, test } from 'vitest';
 
 import { Evermind, EvermindError, LockLostError, LockNotAcquiredError } from '@evermind-sh/sdk';
 
-import { client } from './harness/shared.ts';
+import { client, shared } from './harness/shared.ts';
 import { until } from './harness/until.ts';
 
 const evermind = client();
@@ -160,6 +163,21 @@ describe.concurrent('lock', () => {
     await lock.release();
     expect(await evermind.getLock({ key })).toMatchObject({ fencingToken: other.fencingToken });
     await other.release();
+  });
+
+  test('keeps no process alive that has come to its end', async ({ expect }) => {
+    const { apiKey, endpoints } = shared();
+    const key = 'lock/forgotten';
+    const script = fileURLToPath(new URL('fixtures/forgetful.mjs', import.meta.url));
+    // It ends by itself, while its lease would be extended for ever.
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      script,
+      endpoints.join(','),
+      apiKey,
+      key,
+    ]);
+    expect(await evermind.getLock({ key })).toMatchObject({ fencingToken: Number(stdout) });
+    await until('its lease runs out', async () => (await evermind.getLock({ key })) === null, 10_000);
   });
 
   test('is given back at the end of `await using`', async ({ expect }) => {

@@ -29,6 +29,12 @@ export function start(
   return launch(process.execPath, [BIN, ...words], env, stdin);
 }
 
+/** Starts the npm command on a terminal of its own; all that it says comes on one stream. */
+export function onTerminal(words: string[]): Running {
+  const line = [process.execPath, BIN, ...words].map((word) => `'${word}'`).join(' ');
+  return launch('script', ['--quiet', '--return', '--command', line, '/dev/null'], {}, 'open');
+}
+
 /** Runs the npm command to its end. */
 export function evermind(words: string[], env: NodeJS.ProcessEnv = {}): Promise<Said> {
   return start(words, env).ended;

@@ -22,6 +22,25 @@ export interface ExtendOptions extends Loose<Schemas['ExtendRequest']>, CallOpti
 /** What to give back. */
 export interface ReleaseOptions extends Loose<Schemas['ReleaseRequest']>, CallOptions {}
 
+/** Which lock to look at. */
+export interface GetLockOptions extends CallOptions {
+  readonly key: string;
+  /** As the node that answers remembers it, however old: it asks no other. */
+  readonly stale?: boolean | undefined;
+}
+
+/** Which locks to list. */
+export interface ListLocksOptions extends CallOptions {
+  /** Only keys that start with this. */
+  readonly prefix?: string | undefined;
+  /** Of the page before. */
+  readonly cursor?: string | null | undefined;
+  /** How many at most: 1 to 1000. */
+  readonly limit?: number | undefined;
+  /** As the node that answers remembers them, however old. */
+  readonly stale?: boolean | undefined;
+}
+
 /** A lease, as the answer to a request tells of it. */
 export interface Reliance {
   /**
@@ -33,11 +52,11 @@ export interface Reliance {
 }
 
 /** A lock that is held. */
-export type AcquireResponse = Schemas['AcquireResponse'] & Reliance;
+export type AcquireResponse = Schemas['AcquireResponse'] & Reliance & { readonly acquired: true };
 /** A lease that ends later now. */
-export type ExtendResponse = Schemas['ExtendResponse'] & Reliance;
+export type ExtendResponse = Schemas['ExtendResponse'] & Reliance & { readonly extended: true };
 /** A lock, or a place in line, that was given back. */
-export type ReleaseResponse = Schemas['ReleaseResponse'];
+export type ReleaseResponse = Schemas['ReleaseResponse'] & { readonly released: true };
 
 /** A failure as the API tells it: RFC 9457's fields and the operation's own. */
 export type Problem = Schemas['Problem'];

@@ -8,6 +8,8 @@ import type {
   ExtendFailure,
   ExtendOptions,
   ExtendResponse,
+  GetLockOptions,
+  ListLocksOptions,
   LockOptions,
   LocksPage,
   LockView,
@@ -148,7 +150,7 @@ export class Evermind {
   }
 
   /** A held lock as others may see it, or null if it is free. `stale`: as this node remembers it. */
-  async getLock(options: { key: string; stale?: boolean } & CallOptions): Promise<LockView | null> {
+  async getLock(options: GetLockOptions): Promise<LockView | null> {
     const path = `/v1/locks/${encodeURIComponent(this.#prefix + options.key)}`;
     try {
       return await this.#look(path, options.stale ? { consistency: 'stale' } : {}, options.signal);
@@ -159,9 +161,7 @@ export class Evermind {
   }
 
   /** One page of the locks whose keys start with `prefix`, which comes after the client's own. */
-  listLocks(
-    options: { prefix?: string; cursor?: string | null; limit?: number; stale?: boolean } & CallOptions = {},
-  ): Promise<LocksPage> {
+  listLocks(options: ListLocksOptions = {}): Promise<LocksPage> {
     const query: Record<string, string> = {};
     const prefix = this.#prefix + (options.prefix ?? '');
     if (prefix) query['prefix'] = prefix;

@@ -8,6 +8,8 @@ export type {
   ExtendFailure,
   ExtendOptions,
   ExtendResponse,
+  GetLockOptions,
+  ListLocksOptions,
   LockOptions,
   LocksPage,
   LockView,
