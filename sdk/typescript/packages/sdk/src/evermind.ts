@@ -129,7 +129,7 @@ export class Evermind {
   acquire(options: AcquireOptions & { softFail: true }): Promise<AcquireResponse | AcquireFailure>;
   acquire(options: AcquireOptions): Promise<AcquireResponse>;
   async acquire(options: AcquireOptions): Promise<AcquireResponse | AcquireFailure> {
-    const reply = await this.#acquire(options, options.uuid === undefined);
+    const reply = await this.#acquire(options, options.uuid == null);
     return reliable(bodyOf(reply) as AcquireResponse, reply);
   }
 
@@ -195,9 +195,10 @@ export class Evermind {
   async #acquire({ signal, ...options }: AcquireOptions, ours: boolean): Promise<Reply> {
     signal?.throwIfAborted();
     const asked = this.#prefixed({ ...options, uuid: options.uuid ?? uuid() });
-    const { retryAttempts = RETRY_ATTEMPTS, retryDelay = RETRY_DELAY, retryJitter = 0 } = options;
-    // Whatever is not a number in range the server will refuse.
-    const window = Math.min(retryAttempts * (retryDelay + retryJitter), WINDOW_MAX) || 0;
+    // The API takes null for what is left out. What is not a number in range the server will refuse.
+    const attempts = options.retryAttempts ?? RETRY_ATTEMPTS;
+    const step = (options.retryDelay ?? RETRY_DELAY) + (options.retryJitter ?? 0);
+    const window = Math.min(attempts * step, WINDOW_MAX) || 0;
     try {
       const reply = await this.#operate('/lock/acquire', asked, signal, window);
       const { acquired } = (reply.body ?? {}) as { acquired?: unknown };

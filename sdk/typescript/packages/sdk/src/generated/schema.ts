@@ -13,8 +13,13 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Take a lock, standing in line for it if it is held */
-        post: operations["acquire"];
+        /**
+         * Take a lock, or stand in line for it
+         * @description Who cannot have the lock at once stands in line for the waiting window: the sum over `retryAttempts` of `retryDelay` and a random 0 to `retryJitter`, at most 10 minutes. Nothing is polled; a release and the grant to the next in line are one step. Asked again under the uuid that holds the lock, the answer is the same grant. A client whose connection was cut comes back under the same uuid within 3 s and has its old place.
+         *
+         *     The one deadline to rely on: the moment before this request was sent + `waited` + `expiresIn`, less 1% for the drift of clocks.
+         */
+        post: operations["acquireLock"];
         delete?: never;
         options?: never;
         head?: never;
@@ -30,8 +35,11 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Move the end of a lease */
-        post: operations["extend"];
+        /**
+         * Move a lease's end
+         * @description Adds to the current expiry, not to the time of the request. What is left may not pass 24 h.
+         */
+        post: operations["extendLock"];
         delete?: never;
         options?: never;
         head?: never;
@@ -47,25 +55,11 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Give a lock, or a place in line, back */
-        post: operations["release"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/locks/{key}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Look at a lock */
-        get: operations["getLock"];
-        put?: never;
-        post?: never;
+        /**
+         * Give a lock back
+         * @description Of a uuid that still stands in line it ends the wait: that acquire is answered 423.
+         */
+        post: operations["releaseLock"];
         delete?: never;
         options?: never;
         head?: never;
@@ -79,8 +73,31 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the locks that are held, in the order of their keys */
+        /**
+         * List the locks that are held
+         * @description In the order of their keys. Never shows the holder's uuid, which is the right to release.
+         */
         get: operations["listLocks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/locks/{key}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Look at one lock
+         * @description Never shows the holder's uuid, which is the right to release.
+         */
+        get: operations["getLock"];
         put?: never;
         post?: never;
         delete?: never;
@@ -96,8 +113,51 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What this node knows of its cluster */
-        get: operations["cluster"];
+        /**
+         * See the cluster as this node does
+         * @description From local state.
+         */
+        get: operations["getCluster"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/livez": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether the process serves
+         * @description Says nothing of the cluster: restarting a node does not bring back a majority.
+         */
+        get: operations["livez"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/readyz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether this node can serve
+         * @description It knows a leader, and has applied what was committed when it started.
+         */
+        get: operations["readyz"];
         put?: never;
         post?: never;
         delete?: never;
@@ -115,41 +175,81 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Make an API key; it is shown once */
+        /**
+         * Make an API key
+         * @description The licence key in the body is what opens this. Never replayed: the key is in this answer and nowhere else.
+         */
         post: operations["createApiKey"];
-        /** Delete an API key of this licence */
+        /**
+         * Delete an API key
+         * @description A licence deletes only its own keys. The key's waits end; what it holds stays held until its lease ends, and any key of the identity can release it.
+         */
         delete: operations["deleteApiKey"];
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/livez": {
+    "/admin/licences": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** Whether the process serves */
-        get: operations["livez"];
+        /**
+         * List the licences
+         * @description In the order they were issued in, revoked ones included.
+         */
+        get: operations["listLicences"];
         put?: never;
-        post?: never;
+        /**
+         * Issue a licence
+         * @description Never replayed: the licence key is in this answer and nowhere else.
+         */
+        post: operations["createLicence"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/readyz": {
+    "/admin/licences/{id}": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** Whether the node knows a leader and has applied what was committed when it started */
-        get: operations["readyz"];
+        /**
+         * Look at a licence and its API keys
+         * @description Keys are shown by their names, never themselves.
+         */
+        get: operations["getLicence"];
+        put?: never;
+        post?: never;
+        /**
+         * Take a licence back
+         * @description Its keys are refused at once, on every node, and its waits end. Its usage stays. For good.
+         */
+        delete: operations["revokeLicence"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/licences/{id}/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * See what a licence has used
+         * @description Exact: never lost, never counted twice.
+         */
+        get: operations["getLicenceUsage"];
         put?: never;
         post?: never;
         delete?: never;
@@ -162,140 +262,364 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        AcquireRequest: {
-            /** @description What is locked: 1 to 512 bytes of UTF-8 without control characters. */
-            key: string;
-            /**
-             * Format: int64
-             * @description How long a grant lasts unless it is extended, in ms.
-             * @default 10000
-             */
-            lease?: number;
-            /**
-             * Format: int32
-             * @description How many times polling would try again; 0 never queues.
-             * @default 10
-             */
-            retryAttempts?: number;
-            /**
-             * Format: int64
-             * @description How long polling would wait before each of them, in ms.
-             * @default 500
-             */
-            retryDelay?: number;
-            /**
-             * Format: int64
-             * @description How much longer at random, in ms. The waiting window, retryAttempts x (retryDelay + retryJitter), may be 10 min at most.
-             * @default 0
-             */
-            retryJitter?: number;
-            /** @description The caller's name for one acquisition: 1 to 128 visible ASCII characters. A new UUIDv7 when left out. */
-            uuid?: string;
-            /**
-             * @description Answer failures with HTTP 200 and the same body.
-             * @default false
-             */
-            softFail?: boolean;
-            /**
-             * @description Rely on the order of the line.
-             * @default false
-             */
-            fifo?: boolean;
-        };
-        /** @description An acquire as it was understood, defaults filled in. */
+        /** @description The acquire as it was understood, defaults filled in. Absent from `invalid_request`. */
         AcquireConfig: {
+            /** @description What is locked: 1 to 512 bytes of UTF-8 without control characters, within the API key's identity. */
             key: string;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description How long the grant lasts, in ms, counted from the grant.
+             */
             lease: number;
-            /** Format: int32 */
+            /**
+             * Format: int64
+             * @description How often polling would have tried again; 0 does not wait.
+             */
             retryAttempts: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description How long polling would have slept between two tries, in ms.
+             */
             retryDelay: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description How much may be added to each `retryDelay` at random, in ms.
+             */
             retryJitter: number;
+            /** @description The name of this acquisition: what extend and release want. */
             uuid: string;
+            /** @description Whether the order of the line is relied on: first come, first served, failovers included. */
             fifo: boolean;
         };
+        /**
+         * @description Null is as good as left out, but for `key`. `retryAttempts` x (`retryDelay` + `retryJitter`) is at most 600000 ms.
+         * @example {
+         *       "key": "nightly-report",
+         *       "lease": 30000
+         *     }
+         */
+        AcquireRequest: {
+            /** @description What is locked: 1 to 512 bytes of UTF-8 without control characters, within the API key's identity. */
+            key: string;
+            /**
+             * Format: int64
+             * @description How long the grant lasts, in ms, counted from the grant.
+             * @default 10000
+             */
+            lease?: number | null;
+            /**
+             * Format: int64
+             * @description How often polling would have tried again; 0 does not wait.
+             * @default 10
+             */
+            retryAttempts?: number | null;
+            /**
+             * Format: int64
+             * @description How long polling would have slept between two tries, in ms.
+             * @default 500
+             */
+            retryDelay?: number | null;
+            /**
+             * Format: int64
+             * @description How much may be added to each `retryDelay` at random, in ms.
+             * @default 0
+             */
+            retryJitter?: number | null;
+            /** @description The caller's name for this acquisition, and the right to extend and release it: 1 to 128 visible ASCII characters. Left out, a UUIDv7 is made. */
+            uuid?: string | null;
+            /**
+             * @description Whether failures are answered with HTTP 200 and the same body. Not so for unparsable bodies, 401, 413, 415, 429 and 504.
+             * @default false
+             */
+            softFail?: boolean | null;
+            /**
+             * @description Whether the order of the line is relied on: first come, first served, failovers included.
+             * @default false
+             */
+            fifo?: boolean | null;
+        };
+        /** @description A grant. */
         AcquireResponse: {
-            /** @enum {boolean} */
+            /**
+             * @description The lock is held.
+             * @enum {boolean}
+             */
             acquired: true;
             /**
-             * Format: int32
-             * @description What polling would have cost.
+             * Format: int64
+             * @description What the licence is charged: what polling would have made, 1 for an answer at once.
              */
             lockAcquisitionAttempts: number;
             config: components["schemas"]["AcquireConfig"];
-            message: string | null;
+            /** @description Null: there is nothing to say. */
+            message: null;
             /**
              * Format: int64
-             * @description Higher than that of every earlier grant of the cluster; below 2^53.
+             * @description The grant's number: it only goes up, over the whole cluster, for ever. Pass it on, and have the resource refuse a lower one than the highest it has seen.
              */
             fencingToken: number;
             /**
              * Format: int64
-             * @description From the log entry that this answer came of to the end of the lease, in ms.
+             * @description What was left of the lease, in ms, at the log entry that this answer came of.
              */
             expiresIn: number;
             /**
              * Format: int64
-             * @description From this HTTP request's first log entry to the grant, in ms.
+             * @description From this request's own first log entry to the grant, in ms of cluster time; 0 where the uuid already held the lock.
              */
             waited: number;
         };
+        /**
+         * @description Which licence the key is for.
+         * @example {
+         *       "licenceKey": "evl_licence-key"
+         *     }
+         */
+        ApiKeyRequest: {
+            /** @description The licence's key, as in evl_… */
+            licenceKey: string;
+            /**
+             * @description Whether failures are answered with HTTP 200 and the same body. Not so for unparsable bodies, 401, 413, 415, 429 and 504.
+             * @default false
+             */
+            softFail?: boolean | null;
+        };
+        /** @description A key just made: the only answer that has it. */
+        ApiKeyResponse: {
+            /** @description The key, as in evk_… */
+            apiKey: string;
+            /** @description Its name in lists, as in key_7. */
+            id: string;
+        };
+        /** @description What a node knows of its cluster. */
+        ClusterStatus: {
+            /**
+             * Format: int64
+             * @description This node's number.
+             */
+            id: number;
+            /**
+             * @description This node's role.
+             * @enum {string}
+             */
+            role: "leader" | "follower" | "learner" | "candidate";
+            /**
+             * Format: int64
+             * @description The leader's number; null where none is known.
+             */
+            leader: number | null;
+            /**
+             * Format: int64
+             * @description The term of Raft.
+             */
+            term: number;
+            /** @description Every node of the cluster. */
+            members: components["schemas"]["Member"][];
+            /**
+             * Format: int64
+             * @description The last log entry that this node has applied.
+             */
+            appliedIndex: number;
+            /** @description Stands before each lock's name where people see it. */
+            globalPrefix: string;
+        };
+        /**
+         * @description Null is as good as left out, but for `name`.
+         * @example {
+         *       "limit": 100000,
+         *       "name": "acme"
+         *     }
+         */
+        CreateLicenceRequest: {
+            /** @description What the operator calls it: 1 to 128 bytes of UTF-8 without control characters. */
+            name: string;
+            /** @description Whose locks its keys open; several licences may share one. Left out, a new one is made. */
+            identity?: string | null;
+            /**
+             * Format: int64
+             * @description How many attempts it allows in a period. Left out, there is no limit.
+             */
+            limit?: number | null;
+            /**
+             * @description When the allowance begins anew: with each month in UTC, or never.
+             * @default month
+             * @enum {string|null}
+             */
+            period?: "month" | "none" | null;
+            /** @description When it ends, by wall clocks: a date (2027-01-31, from its first moment in UTC on) or a moment (2027-01-31T12:00:00Z), in the future. Left out, never. */
+            expires?: string | null;
+            /**
+             * @description Whether failures are answered with HTTP 200 and the same body. Not so for unparsable bodies, 401, 413, 415, 429 and 504.
+             * @default false
+             */
+            softFail?: boolean | null;
+        };
+        /** @description A licence just issued: the only answer that has its key. */
+        CreateLicenceResponse: {
+            /** @description Its name in lists, as in lic_7. */
+            id: string;
+            /** @description Whose locks its keys open. */
+            identity: string;
+            /** @description The licence's key, as in evl_…: what makes and deletes API keys. */
+            licenceKey: string;
+        };
+        /**
+         * @description Which key to delete.
+         * @example {
+         *       "apiKey": "evk_api-key",
+         *       "licenceKey": "evl_licence-key"
+         *     }
+         */
+        DeleteApiKeyRequest: {
+            /** @description The key of the licence that it is of, as in evl_… */
+            licenceKey: string;
+            /** @description The key to delete, as in evk_… */
+            apiKey: string;
+            /**
+             * @description Whether failures are answered with HTTP 200 and the same body. Not so for unparsable bodies, 401, 413, 415, 429 and 504.
+             * @default false
+             */
+            softFail?: boolean | null;
+        };
+        /**
+         * @description All but `softFail` is required.
+         * @example {
+         *       "extendBy": 30000,
+         *       "key": "nightly-report",
+         *       "uuid": "01920000-0000-7000-8000-000000000000"
+         *     }
+         */
         ExtendRequest: {
-            /** @description What is locked: 1 to 512 bytes of UTF-8 without control characters. */
+            /** @description What is locked: 1 to 512 bytes of UTF-8 without control characters, within the API key's identity. */
             key: string;
-            /** @description The caller's name for one acquisition: 1 to 128 visible ASCII characters. */
+            /** @description The uuid that holds the lock. */
             uuid: string;
             /**
              * Format: int64
-             * @description What to add to what is left, in ms; what is left may not pass 24 h.
+             * @description What is added to the current expiry, in ms.
              */
             extendBy: number;
             /**
-             * @description Answer failures with HTTP 200 and the same body.
+             * @description Whether failures are answered with HTTP 200 and the same body. Not so for unparsable bodies, 401, 413, 415, 429 and 504.
              * @default false
              */
-            softFail?: boolean;
+            softFail?: boolean | null;
         };
+        /** @description A longer lease. */
         ExtendResponse: {
-            /** @enum {boolean} */
+            /**
+             * @description The lease is longer.
+             * @enum {boolean}
+             */
             extended: true;
-            message: string | null;
+            /** @description Null: there is nothing to say. */
+            message: null;
             /**
              * Format: int64
-             * @description From the log entry that this answer came of to the end of the lease, in ms.
+             * @description What was left of the lease, in ms, at the log entry that this answer came of.
              */
             expiresIn: number;
             /**
              * Format: int64
-             * @description Higher than that of every earlier grant of the cluster; below 2^53.
+             * @description The grant's number: it only goes up, over the whole cluster, for ever. Pass it on, and have the resource refuse a lower one than the highest it has seen.
              */
             fencingToken: number;
         };
-        ReleaseRequest: {
-            /** @description What is locked: 1 to 512 bytes of UTF-8 without control characters. */
-            key: string;
-            /** @description The caller's name for one acquisition: 1 to 128 visible ASCII characters. */
-            uuid: string;
+        /** @description A licence. */
+        Licence: {
+            /** @description Its name in lists, as in lic_7. */
+            id: string;
+            /** @description What the operator calls it: 1 to 128 bytes of UTF-8 without control characters. */
+            name: string;
+            /** @description Whose locks its keys open. */
+            identity: string;
             /**
-             * @description Answer failures with HTTP 200 and the same body.
-             * @default false
+             * @description Only an active one opens anything.
+             * @enum {string}
              */
-            softFail?: boolean;
+            status: "active" | "expired" | "revoked";
+            /** @description Whether it is the one of the bootstrap API key, which nobody issued. */
+            builtIn: boolean;
+            /**
+             * Format: int64
+             * @description How many attempts it allows in a period; null for no limit.
+             */
+            limit: number | null;
+            /**
+             * @description When the allowance begins anew: with each month in UTC, or never.
+             * @enum {string}
+             */
+            period: "month" | "none";
+            /**
+             * Format: int64
+             * @description How many attempts were used in this period.
+             */
+            used: number;
+            /**
+             * Format: date-time
+             * @description When this period began.
+             */
+            periodStart: string | null;
+            /**
+             * Format: date-time
+             * @description When it was issued.
+             */
+            created: string | null;
+            /**
+             * Format: date-time
+             * @description When it ends; null for never.
+             */
+            expires: string | null;
+            /**
+             * Format: date-time
+             * @description When it was revoked; null if it was not.
+             */
+            revoked: string | null;
+            /**
+             * Format: int64
+             * @description How many API keys it has.
+             */
+            apiKeys: number;
+            /** @description Its API keys. Of one licence only, not in lists. */
+            keys?: components["schemas"]["LicenceApiKey"][];
         };
-        ReleaseResponse: {
-            /** @enum {boolean} */
-            released: true;
-            message: string | null;
+        /** @description An API key of a licence. */
+        LicenceApiKey: {
+            /** @description Its name in lists, as in key_7. */
+            id: string;
+            /**
+             * Format: date-time
+             * @description When it was made.
+             */
+            created: string | null;
+            /**
+             * Format: date-time
+             * @description When it was last used, to about a minute; null for never.
+             */
+            lastUsed: string | null;
         };
-        /** @description What may be said of the lock's holder. */
-        Holder: {
-            /** Format: int64 */
+        /** @description Some of the licences. */
+        LicencesPage: {
+            /** @description In the order they were issued in. */
+            licences: components["schemas"]["Licence"][];
+            /** @description What the next page is asked for with; null on the last. */
+            cursor: string | null;
+        };
+        /** @description It lives. */
+        Liveness: {
+            /** @description True. */
+            alive: boolean;
+        };
+        /** @description Of `lock_held`: what is known of who holds the lock. Never its uuid, which is the right to release it. */
+        LockHolder: {
+            /**
+             * Format: int64
+             * @description What is left of its lease, in ms.
+             */
             expiresIn: number;
             /**
              * Format: int64
-             * @description Higher than that of every earlier grant of the cluster; below 2^53.
+             * @description Its fencing token.
              */
             fencingToken: number;
             /**
@@ -304,103 +628,230 @@ export interface components {
              */
             waiting: number;
         };
-        /** @description A failure: RFC 9457's fields, and the operation's own. In `outcome_unknown` the operation's own are null. */
-        Problem: {
-            /** @description Of an acquire. */
-            acquired?: boolean | null;
-            /** @description Of an extend. */
-            extended?: boolean | null;
-            /** @description Of a release. */
-            released?: boolean | null;
+        /** @description A lock that is held. */
+        LockView: {
+            /** @description What is locked: 1 to 512 bytes of UTF-8 without control characters, within the API key's identity. */
+            key: string;
             /**
-             * Format: int32
-             * @description Of an acquire.
+             * Format: int64
+             * @description The grant's number: it only goes up, over the whole cluster, for ever. Pass it on, and have the resource refuse a lower one than the highest it has seen.
+             */
+            fencingToken: number;
+            /**
+             * Format: int64
+             * @description What was left of the lease, in ms, at the log entry that this answer came of.
+             */
+            expiresIn: number;
+            /**
+             * Format: int64
+             * @description How many stand in line.
+             */
+            waiting: number;
+            /** @description Whether its holder asked for the order of the line. */
+            fifo: boolean;
+        };
+        /** @description Some of the locks that are held. */
+        LocksPage: {
+            /** @description In the order of their keys. */
+            locks: components["schemas"]["LockView"][];
+            /** @description What the next page is asked for with; null on the last. */
+            cursor: string | null;
+        };
+        /** @description A node of the cluster. */
+        Member: {
+            /**
+             * Format: int64
+             * @description Its number.
+             */
+            id: number;
+            /** @description Where clients reach it, as in http://host:port. */
+            http: string;
+            /** @description Where other nodes reach it, as in host:port. */
+            peer: string;
+            /** @description Whether it counts towards a majority. */
+            voter: boolean;
+        };
+        /** @description What was used in an earlier period. */
+        PastUsage: {
+            /**
+             * Format: date-time
+             * @description When it began.
+             */
+            periodStart: string | null;
+            /**
+             * Format: int64
+             * @description How many attempts were used in it.
+             */
+            used: number;
+        };
+        /** @description A failure (RFC 9457), merged with the operation's own fields. With `softFail: true` in the request the status line says 200 and `status` says what it would have been. */
+        Problem: {
+            /**
+             * @description False, or null where the outcome is unknown. Of acquires only.
+             * @enum {boolean|null}
+             */
+            acquired?: false | null;
+            /**
+             * @description False, or null where the outcome is unknown. Of extends only.
+             * @enum {boolean|null}
+             */
+            extended?: false | null;
+            /**
+             * @description False, or null where the outcome is unknown. Of releases only.
+             * @enum {boolean|null}
+             */
+            released?: false | null;
+            /**
+             * Format: int64
+             * @description What the acquire cost; null where it is not known. Of acquires only.
              */
             lockAcquisitionAttempts?: number | null;
             config?: components["schemas"]["AcquireConfig"];
+            /** @description What went wrong, for people. The same as `detail`. */
             message: string;
+            /** @description `urn:evermind:problem:` and the code: an identifier, nothing is served there. */
             type: string;
+            /** @description What the code means, always in the same words. */
             title: string;
-            /** Format: int32 */
+            /**
+             * Format: int64
+             * @description The HTTP status, or what it would have been.
+             */
             status: number;
+            /** @description What went wrong, for people. */
             detail: string;
-            /** @description What went wrong, as a word that a program can act on. More may come. */
-            code: string;
-            /** @description To find the request in the nodes' logs. */
+            code: components["schemas"]["ProblemCode"];
+            /** @description The same as the header `X-Request-Id`. */
             requestId: string;
-            holder?: components["schemas"]["Holder"];
+            holder?: components["schemas"]["LockHolder"];
         };
-        LockView: {
+        /**
+         * @description What went wrong, for programs. Those marked soft become 200 with `softFail: true`.
+         *
+         *     | code | status | | |
+         *     | --- | --- | --- | --- |
+         *     | `lock_held` | 423 | soft | The lock is held by another |
+         *     | `not_owner` | 409 | soft | The uuid is not the holder's |
+         *     | `lock_not_found` | 404 | soft | The lock is not held |
+         *     | `grant_ended` | 409 | soft | The grant of the repeated operation has ended |
+         *     | `invalid_request` | 400 | soft | The request is not valid |
+         *     | `idempotency_mismatch` | 422 | soft | The Idempotency-Key stands for another request |
+         *     | `unsupported_media_type` | 415 |  | The body is not plain JSON |
+         *     | `body_too_large` | 413 |  | The body is too large |
+         *     | `request_timeout` | 408 |  | The body did not arrive in time |
+         *     | `unauthorized` | 401 |  | No valid API key |
+         *     | `licence_inactive` | 401 |  | No valid licence key |
+         *     | `licence_inactive` | 403 | soft | The licence is expired or revoked |
+         *     | `quota_exceeded` | 402 | soft | The licence's allowance is spent |
+         *     | `licence_not_found` | 404 | soft | There is no such licence |
+         *     | `api_key_not_found` | 404 | soft | The licence has no such API key |
+         *     | `rate_limited` | 429 |  | Too many requests |
+         *     | `limit_reached` | 429 |  | A limit is reached |
+         *     | `no_leader` | 503 | soft | Nothing was done: the cluster cannot take requests here right now |
+         *     | `outcome_unknown` | 504 |  | What came of the request is not known |
+         *     | `not_found` | 404 |  | There is nothing at this path |
+         *     | `method_not_allowed` | 405 |  | This path has other methods |
+         * @enum {string}
+         */
+        ProblemCode: "lock_held" | "not_owner" | "lock_not_found" | "grant_ended" | "invalid_request" | "idempotency_mismatch" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthorized" | "licence_inactive" | "quota_exceeded" | "licence_not_found" | "api_key_not_found" | "rate_limited" | "limit_reached" | "no_leader" | "outcome_unknown" | "not_found" | "method_not_allowed";
+        /** @description It is ready. */
+        Readiness: {
+            /** @description True. */
+            ready: boolean;
+        };
+        /**
+         * @description All but `softFail` is required.
+         * @example {
+         *       "key": "nightly-report",
+         *       "uuid": "01920000-0000-7000-8000-000000000000"
+         *     }
+         */
+        ReleaseRequest: {
+            /** @description What is locked: 1 to 512 bytes of UTF-8 without control characters, within the API key's identity. */
             key: string;
+            /** @description The uuid that holds the lock, or stands in line for it. */
+            uuid: string;
+            /**
+             * @description Whether failures are answered with HTTP 200 and the same body. Not so for unparsable bodies, 401, 413, 415, 429 and 504.
+             * @default false
+             */
+            softFail?: boolean | null;
+        };
+        /** @description A lock given back, or a wait ended. */
+        ReleaseResponse: {
+            /**
+             * @description The uuid neither holds the lock nor waits for it any more.
+             * @enum {boolean}
+             */
+            released: true;
+            /** @description Null: there is nothing to say. */
+            message: null;
+        };
+        /** @description What a licence has used. */
+        Usage: {
             /**
              * Format: int64
-             * @description Higher than that of every earlier grant of the cluster; below 2^53.
+             * @description How many attempts were used in this period.
              */
-            fencingToken: number;
-            /** Format: int64 */
-            expiresIn: number;
+            used: number;
             /**
              * Format: int64
-             * @description How many stand in line.
+             * @description How many it allows in a period; null for no limit.
              */
-            waiting: number;
-            /** @description Whether the holder asked for it. */
-            fifo: boolean;
-        };
-        LocksPage: {
-            locks: components["schemas"]["LockView"][];
-            /** @description For the next page; null at the end. */
-            cursor: string | null;
-        };
-        ClusterMember: {
-            /** Format: int64 */
-            id: number;
-            /** @description Empty until it is known. */
-            http: string;
-            peer: string;
-            voter: boolean;
-        };
-        ClusterStatus: {
-            /** Format: int64 */
-            id: number;
-            /** @enum {string} */
-            role: "leader" | "follower" | "learner" | "candidate";
-            /** Format: int64 */
-            leader: number | null;
-            /** Format: int64 */
-            term: number;
-            members: components["schemas"]["ClusterMember"][];
-            /** Format: int64 */
-            appliedIndex: number;
-            globalPrefix: string;
-        };
-        ApiKeyRequest: {
-            licenceKey: string;
-        };
-        ApiKeyResponse: {
-            /** @description The secret; it is not stored, and cannot be shown again. */
-            apiKey: string;
-            id: string;
-        };
-        DeleteApiKeyRequest: {
-            licenceKey: string;
-            apiKey: string;
+            limit: number | null;
+            /**
+             * Format: date-time
+             * @description When this period began.
+             */
+            periodStart: string | null;
+            /**
+             * Format: date-time
+             * @description When the next one begins; null for never.
+             */
+            periodEnd: string | null;
+            /**
+             * Format: int64
+             * @description How many will have been used at the period's end if it goes on as since its start; null for a period without an end.
+             */
+            forecast: number | null;
+            /** @description Earlier periods in which anything was used. */
+            previous: components["schemas"]["PastUsage"][];
         };
     };
     responses: never;
-    parameters: never;
+    parameters: {
+        /** @description Makes the operation once-only: sent again within 60 s of its answer, it changes nothing and reports the present. Scoped to the identity and the endpoint; the same key with another body is 422 `idempotency_mismatch`. 1 to 128 visible ASCII characters. */
+        IdempotencyKey: string;
+        /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+        RequestId: string;
+    };
     requestBodies: never;
-    headers: never;
+    headers: {
+        /** @description The log entry that this answer came of; absent where it came of none. */
+        LogIndex: number;
+        /** @description What is left of the limit in force, as in `"api-key";r=0;t=1`: nothing, for one more second (draft-ietf-httpapi-ratelimit-headers-10). With `rate_limited` only. */
+        RateLimit: string;
+        /** @description The limit in force, as in `"api-key";q=100;w=1`: 100 requests in 1 second. With `rate_limited` only. */
+        RateLimitPolicy: string;
+        /** @description The request's own X-Request-Id, or one that was made for it. */
+        RequestId: string;
+        /** @description In how many seconds it is worth asking again. */
+        RetryAfter: number;
+        /** @description Always `Bearer`. */
+        WwwAuthenticate: string;
+    };
     pathItems: never;
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    acquire: {
+    acquireLock: {
         parameters: {
             query?: never;
             header?: {
-                /** @description A name for this operation, kept for 60 s after its answer: repeated under it, the operation changes nothing and reports the present. */
-                "Idempotency-Key"?: string;
+                /** @description Makes the operation once-only: sent again within 60 s of its answer, it changes nothing and reports the present. Scoped to the identity and the endpoint; the same key with another body is 422 `idempotency_mismatch`. 1 to 128 visible ASCII characters. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
             };
             path?: never;
             cookie?: never;
@@ -411,117 +862,162 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The lock is held. */
+            /** @description The lock is held; or, with `softFail`, a failure */
             200: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["AcquireResponse"];
+                    "application/json": components["schemas"]["AcquireResponse"] | components["schemas"]["Problem"];
                 };
             };
-            /** @description `invalid_request` */
+            /** @description `invalid_request`: The request is not valid (200 with `softFail`) */
             400: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `unauthorized`, `licence_inactive` */
+            /** @description `unauthorized`: No valid API key */
             401: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `quota_exceeded` */
+            /** @description `quota_exceeded`: The licence's allowance is spent (200 with `softFail`) */
             402: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `licence_inactive` */
+            /** @description `licence_inactive`: The licence is expired or revoked (200 with `softFail`) */
             403: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `grant_ended`: this operation was carried out before, and its grant has ended since */
+            /** @description `request_timeout`: The body did not arrive in time */
+            408: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `grant_ended`: The grant of the repeated operation has ended (200 with `softFail`) */
             409: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `body_too_large` */
+            /** @description `body_too_large`: The body is too large */
             413: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `unsupported_media_type` */
+            /** @description `unsupported_media_type`: The body is not plain JSON */
             415: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `idempotency_mismatch` */
+            /** @description `idempotency_mismatch`: The Idempotency-Key stands for another request (200 with `softFail`) */
             422: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `lock_held` */
+            /** @description `lock_held`: The lock is held by another (200 with `softFail`) */
             423: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `rate_limited`, `limit_reached` */
+            /** @description `rate_limited`: Too many requests; `limit_reached`: A limit is reached */
             429: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `no_leader`: nothing was done */
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now (200 with `softFail`) */
             503: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `outcome_unknown` */
+            /** @description `outcome_unknown`: What came of the request is not known */
             504: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -530,12 +1026,14 @@ export interface operations {
             };
         };
     };
-    extend: {
+    extendLock: {
         parameters: {
             query?: never;
             header?: {
-                /** @description A name for this operation, kept for 60 s after its answer: repeated under it, the operation changes nothing and reports the present. */
-                "Idempotency-Key"?: string;
+                /** @description Makes the operation once-only: sent again within 60 s of its answer, it changes nothing and reports the present. Scoped to the identity and the endpoint; the same key with another body is 422 `idempotency_mismatch`. 1 to 128 visible ASCII characters. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
             };
             path?: never;
             cookie?: never;
@@ -546,108 +1044,149 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The lease ends later now. */
+            /** @description The lease is longer; or, with `softFail`, a failure */
             200: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ExtendResponse"];
+                    "application/json": components["schemas"]["ExtendResponse"] | components["schemas"]["Problem"];
                 };
             };
-            /** @description `invalid_request` */
+            /** @description `invalid_request`: The request is not valid (200 with `softFail`) */
             400: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `unauthorized`, `licence_inactive` */
+            /** @description `unauthorized`: No valid API key */
             401: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `licence_inactive` */
+            /** @description `licence_inactive`: The licence is expired or revoked (200 with `softFail`) */
             403: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `lock_not_found` */
+            /** @description `lock_not_found`: The lock is not held (200 with `softFail`) */
             404: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `not_owner`, `grant_ended` */
+            /** @description `request_timeout`: The body did not arrive in time */
+            408: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_owner`: The uuid is not the holder's (200 with `softFail`); `grant_ended`: The grant of the repeated operation has ended (200 with `softFail`) */
             409: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `body_too_large` */
+            /** @description `body_too_large`: The body is too large */
             413: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `unsupported_media_type` */
+            /** @description `unsupported_media_type`: The body is not plain JSON */
             415: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `idempotency_mismatch` */
+            /** @description `idempotency_mismatch`: The Idempotency-Key stands for another request (200 with `softFail`) */
             422: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `rate_limited`, `limit_reached` */
+            /** @description `rate_limited`: Too many requests; `limit_reached`: A limit is reached */
             429: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `no_leader`: nothing was done */
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now (200 with `softFail`) */
             503: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `outcome_unknown` */
+            /** @description `outcome_unknown`: What came of the request is not known */
             504: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -656,12 +1195,14 @@ export interface operations {
             };
         };
     };
-    release: {
+    releaseLock: {
         parameters: {
             query?: never;
             header?: {
-                /** @description A name for this operation, kept for 60 s after its answer: repeated under it, the operation changes nothing and reports the present. */
-                "Idempotency-Key"?: string;
+                /** @description Makes the operation once-only: sent again within 60 s of its answer, it changes nothing and reports the present. Scoped to the identity and the endpoint; the same key with another body is 422 `idempotency_mismatch`. 1 to 128 visible ASCII characters. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
             };
             path?: never;
             cookie?: never;
@@ -672,170 +1213,149 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The lock, or the place, is given back. */
+            /** @description The lock is given back; or, with `softFail`, a failure */
             200: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ReleaseResponse"];
+                    "application/json": components["schemas"]["ReleaseResponse"] | components["schemas"]["Problem"];
                 };
             };
-            /** @description `invalid_request` */
+            /** @description `invalid_request`: The request is not valid (200 with `softFail`) */
             400: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `unauthorized`, `licence_inactive` */
+            /** @description `unauthorized`: No valid API key */
             401: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `licence_inactive` */
+            /** @description `licence_inactive`: The licence is expired or revoked (200 with `softFail`) */
             403: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `lock_not_found` */
+            /** @description `lock_not_found`: The lock is not held (200 with `softFail`) */
             404: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `not_owner` */
+            /** @description `request_timeout`: The body did not arrive in time */
+            408: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_owner`: The uuid is not the holder's (200 with `softFail`) */
             409: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `body_too_large` */
+            /** @description `body_too_large`: The body is too large */
             413: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `unsupported_media_type` */
+            /** @description `unsupported_media_type`: The body is not plain JSON */
             415: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `idempotency_mismatch` */
+            /** @description `idempotency_mismatch`: The Idempotency-Key stands for another request (200 with `softFail`) */
             422: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `rate_limited`, `limit_reached` */
+            /** @description `rate_limited`: Too many requests; `limit_reached`: A limit is reached */
             429: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `no_leader`: nothing was done */
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now (200 with `softFail`) */
             503: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `outcome_unknown` */
+            /** @description `outcome_unknown`: What came of the request is not known */
             504: {
                 headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    getLock: {
-        parameters: {
-            query?: {
-                /** @description Answer from the node's own state, however old. */
-                consistency?: "stale";
-            };
-            header?: never;
-            path: {
-                /** @description The key, percent-encoded. */
-                key: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The lock is held. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["LockView"];
-                };
-            };
-            /** @description `invalid_request` */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `unauthorized`, `licence_inactive` */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `lock_not_found`: the lock is free */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `no_leader`: nothing was done */
-            503: {
-                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -847,51 +1367,83 @@ export interface operations {
     listLocks: {
         parameters: {
             query?: {
-                /** @description Only keys that start with this. */
+                /** @description Only keys that start so. */
                 prefix?: string;
-                /** @description Of the page before. */
+                /** @description The `cursor` of the page before, as it was. */
                 cursor?: string;
                 /** @description How many at most. */
                 limit?: number;
-                /** @description Answer from the node's own state, however old. */
-                consistency?: "stale";
+                /** @description `linearizable`: as after everything answered before. `stale`: this node's state, which may lag. */
+                consistency?: "linearizable" | "stale";
             };
-            header?: never;
+            header?: {
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description One page. */
+            /** @description A page of locks */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["LocksPage"];
                 };
             };
-            /** @description `invalid_request` */
+            /** @description `invalid_request`: The request is not valid */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `unauthorized`, `licence_inactive` */
+            /** @description `unauthorized`: No valid API key */
             401: {
                 headers: {
+                    "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `no_leader`: nothing was done */
+            /** @description `licence_inactive`: The licence is expired or revoked */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now */
             503: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -900,235 +1452,162 @@ export interface operations {
             };
         };
     };
-    cluster: {
+    getLock: {
+        parameters: {
+            query?: {
+                /** @description `linearizable`: as after everything answered before. `stale`: this node's state, which may lag. */
+                consistency?: "linearizable" | "stale";
+            };
+            header?: {
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
+            path: {
+                /** @description What is locked: 1 to 512 bytes of UTF-8 without control characters, within the API key's identity. */
+                key: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The lock is held */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LockView"];
+                };
+            };
+            /** @description `invalid_request`: The request is not valid */
+            400: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthorized`: No valid API key */
+            401: {
+                headers: {
+                    "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `licence_inactive`: The licence is expired or revoked */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `lock_not_found`: The lock is not held */
+            404: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now */
+            503: {
+                headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getCluster: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description Who is who. */
+            /** @description What this node knows */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ClusterStatus"];
                 };
             };
-            /** @description `unauthorized`, `licence_inactive` */
+            /** @description `unauthorized`: No valid API key */
             401: {
                 headers: {
+                    "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `no_leader`: nothing was done */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    createApiKey: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["ApiKeyRequest"];
-            };
-        };
-        responses: {
-            /** @description The key. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ApiKeyResponse"];
-                };
-            };
-            /** @description `invalid_request` */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `unauthorized`, `licence_inactive` */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `licence_inactive` */
+            /** @description `licence_inactive`: The licence is expired or revoked */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `body_too_large` */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `unsupported_media_type` */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `rate_limited`, `limit_reached` */
+            /** @description `rate_limited`: Too many requests */
             429: {
                 headers: {
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `no_leader`: nothing was done */
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now */
             503: {
                 headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `outcome_unknown` */
-            504: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    deleteApiKey: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["DeleteApiKeyRequest"];
-            };
-        };
-        responses: {
-            /** @description The key is deleted. */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description `invalid_request` */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `unauthorized`, `licence_inactive` */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `licence_inactive` */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `api_key_not_found` */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `body_too_large` */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `unsupported_media_type` */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `rate_limited`, `limit_reached` */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `no_leader`: nothing was done */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `outcome_unknown` */
-            504: {
-                headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -1140,40 +1619,831 @@ export interface operations {
     livez: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description It does. */
+            /** @description It does */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Liveness"];
+                };
             };
         };
     };
     readyz: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description It does. */
+            /** @description It can */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Readiness"];
+                };
+            };
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now */
+            503: {
+                headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createApiKey: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApiKeyRequest"];
+            };
+        };
+        responses: {
+            /** @description The key, shown this once; or, with `softFail`, a failure */
+            200: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKeyResponse"] | components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid_request`: The request is not valid (200 with `softFail`) */
+            400: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `licence_inactive`: No valid licence key */
+            401: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `licence_inactive`: The licence is expired or revoked (200 with `softFail`) */
+            403: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request_timeout`: The body did not arrive in time */
+            408: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `body_too_large`: The body is too large */
+            413: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported_media_type`: The body is not plain JSON */
+            415: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `rate_limited`: Too many requests; `limit_reached`: A limit is reached */
+            429: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now (200 with `softFail`) */
+            503: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `outcome_unknown`: What came of the request is not known */
+            504: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deleteApiKey: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DeleteApiKeyRequest"];
+            };
+        };
+        responses: {
+            /** @description With `softFail`: a failure */
+            200: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key opens nothing any more */
+            204: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description `no_leader` */
+            /** @description `invalid_request`: The request is not valid (200 with `softFail`) */
+            400: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `licence_inactive`: No valid licence key */
+            401: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `licence_inactive`: The licence is expired or revoked (200 with `softFail`) */
+            403: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `api_key_not_found`: The licence has no such API key (200 with `softFail`) */
+            404: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request_timeout`: The body did not arrive in time */
+            408: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `body_too_large`: The body is too large */
+            413: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported_media_type`: The body is not plain JSON */
+            415: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now (200 with `softFail`) */
             503: {
                 headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `outcome_unknown`: What came of the request is not known */
+            504: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listLicences: {
+        parameters: {
+            query?: {
+                /** @description The `cursor` of the page before, as it was. */
+                cursor?: string;
+                /** @description How many at most. */
+                limit?: number;
+            };
+            header?: {
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of licences */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LicencesPage"];
+                };
+            };
+            /** @description `invalid_request`: The request is not valid */
+            400: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthorized`: No valid API key */
+            401: {
+                headers: {
+                    "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found`: There is nothing at this path */
+            404: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now */
+            503: {
+                headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `outcome_unknown`: What came of the request is not known */
+            504: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    createLicence: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateLicenceRequest"];
+            };
+        };
+        responses: {
+            /** @description With `softFail`: a failure */
+            200: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The licence, its key shown this once */
+            201: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreateLicenceResponse"];
+                };
+            };
+            /** @description `invalid_request`: The request is not valid (200 with `softFail`) */
+            400: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthorized`: No valid API key */
+            401: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found`: There is nothing at this path */
+            404: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request_timeout`: The body did not arrive in time */
+            408: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `body_too_large`: The body is too large */
+            413: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unsupported_media_type`: The body is not plain JSON */
+            415: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `rate_limited`: Too many requests; `limit_reached`: A limit is reached */
+            429: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now (200 with `softFail`) */
+            503: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `outcome_unknown`: What came of the request is not known */
+            504: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getLicence: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
+            path: {
+                /** @description The licence's name in lists, as in lic_7. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The licence */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Licence"];
+                };
+            };
+            /** @description `unauthorized`: No valid API key */
+            401: {
+                headers: {
+                    "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found`: There is nothing at this path; `licence_not_found`: There is no such licence */
+            404: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now */
+            503: {
+                headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `outcome_unknown`: What came of the request is not known */
+            504: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    revokeLicence: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
+            path: {
+                /** @description The licence's name in lists, as in lic_7. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The licence is revoked */
+            204: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `unauthorized`: No valid API key */
+            401: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found`: There is nothing at this path; `licence_not_found`: There is no such licence */
+            404: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now */
+            503: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `outcome_unknown`: What came of the request is not known */
+            504: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getLicenceUsage: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
+            path: {
+                /** @description The licence's name in lists, as in lic_7. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The usage */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Usage"];
+                };
+            };
+            /** @description `unauthorized`: No valid API key */
+            401: {
+                headers: {
+                    "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found`: There is nothing at this path; `licence_not_found`: There is no such licence */
+            404: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now */
+            503: {
+                headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `outcome_unknown`: What came of the request is not known */
+            504: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
