@@ -11,6 +11,7 @@ import {
 
 import { granted, problem, scripted, softened } from './harness/node.ts';
 import { freePort } from './harness/ports.ts';
+import { until } from './harness/until.ts';
 
 const apiKey = 'evk_test';
 
@@ -136,7 +137,10 @@ describe('giving up', () => {
     expect((second as PromiseRejectedResult).reason).toBeInstanceOf(OutcomeUnknownError);
     expect(third).toMatchObject({ status: 'fulfilled', value: { acquired: false, code: 'no_leader' } });
     // What may be held is given back, if its uuid was made here.
-    const releases = unknown.seen.filter(({ path }) => path === '/lock/release');
+    const releases = await until('the release has come', () => {
+      const releases = unknown.seen.filter(({ path }) => path === '/lock/release');
+      return releases.length > 0 && releases;
+    });
     expect(releases).toHaveLength(1);
     const acquired = JSON.parse(unknown.seen[0]?.body ?? '') as { uuid: string };
     expect(JSON.parse(releases[0]?.body ?? '')).toEqual({ key: 'k', uuid: acquired.uuid });

@@ -3,9 +3,16 @@ import { text } from 'node:stream/consumers';
 
 import { describe, test } from 'vitest';
 
-import { AuthError, createApiKey, deleteApiKey } from '@evermind-sh/sdk';
+import {
+  AuthError,
+  createApiKey,
+  deleteApiKey,
+  LicenceInactiveError,
+  QuotaExceededError,
+} from '@evermind-sh/sdk';
 
 import { evermind, rust, type Said, start } from './harness/command.ts';
+import { licence } from './harness/licence.ts';
 import { client, shared } from './harness/shared.ts';
 import { until } from './harness/until.ts';
 
@@ -107,6 +114,27 @@ describe.concurrent('API keys', () => {
       expect(ours.code, words.join(' ')).toBe(code);
       expect(ours.stderr).toMatch(/\nhint: /);
     }
+  });
+
+  test('end with the allowance of their licence, and with the licence', async ({ expect }) => {
+    const { apiKey, used, revoke } = await licence('keys/allowance', 2);
+    const evermind = client({ apiKey });
+    const key = 'keys/allowance';
+    const { config } = await evermind.acquire({ key });
+    await evermind.extend({ key, uuid: config.uuid, extendBy: 1_000 });
+    await evermind.release({ key, uuid: config.uuid });
+    const held = await evermind.acquire({ key });
+    expect(await used()).toBe(2);
+    await expect(evermind.acquire({ key })).rejects.toThrow(QuotaExceededError);
+    expect(await evermind.acquire({ key, softFail: true })).toMatchObject({
+      code: 'quota_exceeded',
+      status: 402,
+    });
+    expect(await used()).toBe(2);
+
+    await revoke();
+    const { uuid } = held.config;
+    await expect(evermind.extend({ key, uuid, extendBy: 1 })).rejects.toThrow(LicenceInactiveError);
   });
 
   test('an older command line client gets what it reads', async ({ expect }) => {

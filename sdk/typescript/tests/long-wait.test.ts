@@ -1,6 +1,7 @@
 import { describe, test } from 'vitest';
 
-import { client } from './harness/shared.ts';
+import { licence } from './harness/licence.ts';
+import { client, shared } from './harness/shared.ts';
 import { until } from './harness/until.ts';
 
 /** What a client sent, and what it was answered. */
@@ -11,8 +12,9 @@ interface Sent {
 }
 
 /** A client that notes the acquires it sends. */
-function noting(sent: Sent[]) {
+function noting(sent: Sent[], apiKey: string) {
   return client({
+    apiKey,
     fetch: async (url, init) => {
       const note: Sent = { body: init.body ?? '', name: init.headers['Idempotency-Key'] };
       if (url.endsWith('/lock/acquire')) sent.push(note);
@@ -29,16 +31,17 @@ describe.concurrent('a wait longer than a minute', () => {
     'keeps its place from slice to slice, and costs what polling would',
     { timeout: 120_000 },
     async ({ expect }) => {
-      const evermind = client();
+      const { apiKey, used } = await licence('long/granted');
+      const evermind = client({ apiKey });
       const key = 'long/granted';
       const holder = await evermind.acquire({ key, lease: 600_000 });
       const start = performance.now();
       const wait = { key, lease: 30_000, retryAttempts: 180, retryDelay: 500, fifo: true };
       const [firstSent, secondSent]: [Sent[], Sent[]] = [[], []];
 
-      const first = noting(firstSent).acquire(wait);
+      const first = noting(firstSent, apiKey).acquire(wait);
       await until('the first stands in line', async () => (await evermind.getLock({ key }))?.waiting === 1);
-      const second = noting(secondSent).acquire(wait);
+      const second = noting(secondSent, apiKey).acquire(wait);
       await until('the second too', async () => (await evermind.getLock({ key }))?.waiting === 2);
 
       // Never, between two slices either, is one of them without a caller: it would be passed over.
@@ -71,6 +74,8 @@ describe.concurrent('a wait longer than a minute', () => {
       expect(next.fencingToken).toBe(granted.fencingToken + 1);
       await evermind.release({ key, uuid: next.config.uuid });
 
+      // What was said is what was charged, once: a slice costs nothing.
+      expect(await used()).toBe(1 + granted.lockAcquisitionAttempts + next.lockAcquisitionAttempts);
       for (const sent of [firstSent, secondSent]) {
         expect(sent).toHaveLength(3);
         expect(new Set(sent.map(({ body }) => body)).size).toBe(1);
@@ -86,7 +91,7 @@ describe.concurrent('a wait longer than a minute', () => {
     await evermind.acquire({ key, lease: 600_000 });
     const start = performance.now();
     const sent: Sent[] = [];
-    const call = noting(sent).acquire({ key, retryAttempts: 62, retryDelay: 1_000 });
+    const call = noting(sent, shared().apiKey).acquire({ key, retryAttempts: 62, retryDelay: 1_000 });
     await expect(call).rejects.toMatchObject({
       name: 'LockNotAcquiredError',
       body: { lockAcquisitionAttempts: 63, holder: { waiting: 0 } },

@@ -48,7 +48,7 @@ export class Cluster {
       ]);
       if (line !== undefined) return new Cluster(dev, gone, JSON.parse(line) as Announcement);
       // Another test may have taken a port in between.
-      if (attempt === 3 || !stderr.includes('port'))
+      if (attempt === 3 || !stderr.includes('cannot use port'))
         throw new Error(`evermind dev did not start:\n${stderr}`);
     }
   }
