@@ -9,7 +9,7 @@ describe.concurrent('withLock', () => {
     onTestFinished(() => cluster.stop());
     const evermind = cluster.client();
     const key = 'leader';
-    const lease = 3_000;
+    const lease = 6_000;
     const leader = await cluster.leader();
     // Everyone starts at the node that is killed.
     const endpoint = [leader.http, ...cluster.endpoints.filter((url) => url !== leader.http)];
@@ -29,7 +29,7 @@ describe.concurrent('withLock', () => {
         const next = await cluster.leader();
         expect(next.id).not.toBe(leader.id);
         // Past what the lease could have lasted without extensions, whatever the failover added to it.
-        await until('two leases have passed', () => performance.now() > killed + 2 * lease + 5_000);
+        await until('two leases have passed', () => performance.now() > killed + 2 * lease + 3_000);
         expect(signal.aborted).toBe(false);
         expect(await evermind.getLock({ key })).toMatchObject({ fencingToken, waiting: 1 });
         return { fencingToken, second: waiting };
@@ -101,7 +101,7 @@ describe.concurrent('withLock', () => {
       cluster.signal('SIGSTOP');
       await until('the signal is aborted', () => signal.aborted);
       expect(performance.now()).toBeGreaterThan(heldUntil - 50);
-      expect(performance.now()).toBeLessThan(heldUntil + 500);
+      expect(performance.now()).toBeLessThan(heldUntil + 1_000);
     });
     await expect(call).rejects.toMatchObject({ name: 'LockLostError', code: 'lock_lost' });
   });

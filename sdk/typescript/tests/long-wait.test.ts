@@ -55,7 +55,7 @@ describe.concurrent('a wait longer than a minute', () => {
         },
         70_000,
       );
-      expect(looks).toBeGreaterThan(500);
+      expect(looks).toBeGreaterThan(100);
 
       const waited = performance.now() - start;
       await evermind.release({ key, uuid: holder.config.uuid });

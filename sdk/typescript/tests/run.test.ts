@@ -148,7 +148,7 @@ describe.concurrent('lock run', () => {
     const key = 'run/gone';
     const path = await directory(onTestFinished);
     const script = `trap 'echo asked' TERM; echo up > ${path}/up; while :; do sleep 0.05; done`;
-    const running = start(['lock', 'run', key, '--lease', '2s', '--uuid', 'me', '--', 'sh', '-c', script]);
+    const running = start(['lock', 'run', key, '--lease', '6s', '--uuid', 'me', '--', 'sh', '-c', script]);
     await begun(running, `${path}/up`);
     await client().release({ key, uuid: 'me' });
     const said = await running.ended;
@@ -193,7 +193,7 @@ describe.concurrent('lock run', () => {
     const cluster = await Cluster.start();
     onTestFinished(() => cluster.stop());
     const path = await directory(onTestFinished);
-    const lease = 3_000;
+    const lease = 6_000;
     const child = `trap '' TERM; echo $$ > ${path}/pid; while :; do date +%s%N > ${path}/last; sleep 0.02; done`;
     const script = `trap '' TERM; sh -c "${child.replace('$$', '\\$\\$')}" & wait; wait`;
     const env = {

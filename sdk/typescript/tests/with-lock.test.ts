@@ -65,7 +65,7 @@ describe.concurrent('withLock', () => {
 
   test('extends the lease while the routine runs, to one lease at most', async ({ expect }) => {
     const key = 'with/extend';
-    const lease = 1_200;
+    const lease = 3_000;
     let extensions = 0;
     const counting = client({
       fetch: async (url, init) => {
@@ -94,7 +94,7 @@ describe.concurrent('withLock', () => {
   }) => {
     const key = 'with/gone';
     let reason: unknown;
-    const call = evermind.withLock({ key, lease: 1_500 }, async ({ uuid, signal }) => {
+    const call = evermind.withLock({ key, lease: 6_000 }, async ({ uuid, signal }) => {
       // Somebody with the uuid gives it back.
       await evermind.release({ key, uuid });
       reason = await aborted(signal);
@@ -114,7 +114,7 @@ describe.concurrent('withLock', () => {
 
   test('another grant under the same uuid is not ours', async ({ expect }) => {
     const key = 'with/other-grant';
-    const call = evermind.withLock({ key, lease: 1_500, uuid: 'shared' }, async ({ uuid, signal }) => {
+    const call = evermind.withLock({ key, lease: 6_000, uuid: 'shared' }, async ({ uuid, signal }) => {
       await evermind.release({ key, uuid });
       await evermind.acquire({ key, uuid, lease: 60_000 });
       await aborted(signal);
@@ -153,8 +153,8 @@ describe.concurrent('withLock', () => {
 describe.concurrent('lock', () => {
   test('is held until it is released, and releases once', async ({ expect }) => {
     const key = 'lock/explicit';
-    const lock = await evermind.lock({ key, lease: 1_000 });
-    await sleep(2_500);
+    const lock = await evermind.lock({ key, lease: 3_000 });
+    await sleep(6_500);
     expect(await evermind.getLock({ key })).toMatchObject({ fencingToken: lock.fencingToken });
     expect(await Promise.all([lock.release(), lock.release()])).toEqual([true, true]);
     expect(await evermind.getLock({ key })).toBeNull();
