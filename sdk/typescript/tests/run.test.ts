@@ -61,11 +61,11 @@ describe.concurrent('lock run', () => {
       'run',
       key,
       '--lease',
-      '1s',
+      '4s',
       '--',
       'sh',
       '-c',
-      `echo x > ${path}/up; sleep 3`,
+      `echo x > ${path}/up; sleep 9`,
     ]);
     await begun(running, `${path}/up`);
     const token = (await client().getLock({ key }))?.fencingToken;
