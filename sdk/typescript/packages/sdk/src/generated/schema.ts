@@ -238,6 +238,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/licences/{id}/keys/{key}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete an API key of a licence
+         * @description By its name, as the operator has no keys: also one whose text nobody has any more, and one of the built-in licence, which configuration does not bring back. Refused at once, on every node; its waits end.
+         */
+        delete: operations["deleteLicenceApiKey"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/licences/{id}/usage": {
         parameters: {
             query?: never;
@@ -2321,6 +2341,94 @@ export interface operations {
                 };
             };
             /** @description `not_found`: There is nothing at this path; `licence_not_found`: There is no such licence */
+            404: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `rate_limited`: Too many requests */
+            429: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `no_leader`: Nothing was done: the cluster cannot take requests here right now */
+            503: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `outcome_unknown`: What came of the request is not known */
+            504: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deleteLicenceApiKey: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Comes back in the answer and stands in the server's log. 1 to 128 visible ASCII characters; anything else is replaced. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
+            path: {
+                /** @description The licence's name in lists, as in lic_7. */
+                id: string;
+                /** @description The API key's name in lists, as in key_12. */
+                key: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The API key is deleted */
+            204: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `unauthorized`: No valid API key */
+            401: {
+                headers: {
+                    "Evermind-Log-Index": components["headers"]["LogIndex"];
+                    "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found`: There is nothing at this path; `licence_not_found`: There is no such licence; `api_key_not_found`: The licence has no such API key */
             404: {
                 headers: {
                     "Evermind-Log-Index": components["headers"]["LogIndex"];
