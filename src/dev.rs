@@ -36,7 +36,8 @@ pub(crate) struct Args {
     /// HTTP on the three ports after this one; the nodes talk to each other on ports 11 to 13 after
     #[arg(long, default_value_t = 7600, value_parser = clap::value_parser!(u16).range(1..=65_522))]
     port: u16,
-    /// Keep the nodes' data here, for a later start to go on with [default: a temporary directory]
+    /// Keep the nodes' data here, for a later start to go on with; the API key and the admin token
+    /// are new at each start, and earlier API keys still work [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// How many requests each API key may send to each node, as in 100/s [default: no limit]

@@ -173,8 +173,10 @@ async fn answer(client: &Client, command: &Command) -> Result<(String, String), 
             Ok((body.to_string(), text))
         }
         Command::Revoke { id, .. } => {
+            // By name too: ids are easily mistaken, and there is no way back.
+            let name = client.licence(id).await?.value.name;
             client.revoke_licence(id).await?;
-            let text = format!("revoked {id}: every node refuses its API keys now\n");
+            let text = format!("revoked {id} ({name}): every node refuses its API keys now\n");
             Ok((json!({ "revoked": true, "id": id }).to_string(), text))
         }
     }

@@ -101,7 +101,7 @@ impl Code {
             Code::UnsupportedMediaType => row!("unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, No, "The body is not plain JSON"),
             Code::BodyTooLarge => row!("body_too_large", PAYLOAD_TOO_LARGE, No, "The body is too large"),
             Code::RequestTimeout => row!("request_timeout", REQUEST_TIMEOUT, No, "The body did not arrive in time"),
-            Code::Unauthorized => row!("unauthorized", UNAUTHORIZED, No, "No valid API key"),
+            Code::Unauthorized => row!("unauthorized", UNAUTHORIZED, No, "No valid key or token"),
             Code::LicenceUnknown => row!("licence_inactive", UNAUTHORIZED, No, "No valid licence key"),
             Code::LicenceInactive => row!("licence_inactive", FORBIDDEN, Yes, "The licence is expired or revoked"),
             Code::QuotaExceeded => row!("quota_exceeded", PAYMENT_REQUIRED, Yes, "The licence's allowance is spent"),

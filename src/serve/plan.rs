@@ -20,7 +20,7 @@ const SECRET_BYTES_MIN: usize = 16;
 /// Whose locks the bootstrap key opens.
 const BOOTSTRAP_IDENTITY: &str = "default";
 /// openraft tells every heartbeat at info.
-const LOG_LEVEL: &str = "info,openraft=warn";
+const LOG_LEVEL: &str = "info";
 
 /// Settings that make sense together.
 pub(crate) struct Plan {

@@ -140,9 +140,13 @@ impl TestCluster {
         self.node(id).kill();
     }
 
-    /// SIGSTOP: the process stands still, its sockets stay open.
+    /// SIGSTOP: the process stands still when this returns, its sockets stay open.
     pub(crate) fn pause(&self, id: u64) {
         self.node(id).signal(Signal::SIGSTOP);
+        // A signal is only on its way when it is sent, and a thread that runs goes on meanwhile.
+        until(&format!("node {id} stands still"), LOOK_WITHIN, || {
+            self.node(id).is_stopped().then_some(())
+        });
     }
 
     /// SIGCONT.

@@ -101,6 +101,16 @@ impl NodeProcess {
             .is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_none()))
     }
 
+    /// Whether every thread of it is stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it is there");
+        threads.flatten().all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child
             .lock()

@@ -759,7 +759,7 @@ export interface components {
          *     | `unsupported_media_type` | 415 |  | The body is not plain JSON |
          *     | `body_too_large` | 413 |  | The body is too large |
          *     | `request_timeout` | 408 |  | The body did not arrive in time |
-         *     | `unauthorized` | 401 |  | No valid API key |
+         *     | `unauthorized` | 401 |  | No valid key or token |
          *     | `licence_inactive` | 401 |  | No valid licence key |
          *     | `licence_inactive` | 403 | soft | The licence is expired or revoked |
          *     | `quota_exceeded` | 402 | soft | The licence's allowance is spent |
@@ -905,7 +905,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `unauthorized`: No valid API key */
+            /** @description `unauthorized`: No valid key or token */
             401: {
                 headers: {
                     "Evermind-Log-Index": components["headers"]["LogIndex"];
@@ -1087,7 +1087,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `unauthorized`: No valid API key */
+            /** @description `unauthorized`: No valid key or token */
             401: {
                 headers: {
                     "Evermind-Log-Index": components["headers"]["LogIndex"];
@@ -1256,7 +1256,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `unauthorized`: No valid API key */
+            /** @description `unauthorized`: No valid key or token */
             401: {
                 headers: {
                     "Evermind-Log-Index": components["headers"]["LogIndex"];
@@ -1425,7 +1425,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `unauthorized`: No valid API key */
+            /** @description `unauthorized`: No valid key or token */
             401: {
                 headers: {
                     "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
@@ -1510,7 +1510,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `unauthorized`: No valid API key */
+            /** @description `unauthorized`: No valid key or token */
             401: {
                 headers: {
                     "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
@@ -1589,7 +1589,7 @@ export interface operations {
                     "application/json": components["schemas"]["ClusterStatus"];
                 };
             };
-            /** @description `unauthorized`: No valid API key */
+            /** @description `unauthorized`: No valid key or token */
             401: {
                 headers: {
                     "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
@@ -2020,7 +2020,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `unauthorized`: No valid API key */
+            /** @description `unauthorized`: No valid key or token */
             401: {
                 headers: {
                     "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
@@ -2127,7 +2127,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `unauthorized`: No valid API key */
+            /** @description `unauthorized`: No valid key or token */
             401: {
                 headers: {
                     "Evermind-Log-Index": components["headers"]["LogIndex"];
@@ -2247,7 +2247,7 @@ export interface operations {
                     "application/json": components["schemas"]["Licence"];
                 };
             };
-            /** @description `unauthorized`: No valid API key */
+            /** @description `unauthorized`: No valid key or token */
             401: {
                 headers: {
                     "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
@@ -2328,7 +2328,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `unauthorized`: No valid API key */
+            /** @description `unauthorized`: No valid key or token */
             401: {
                 headers: {
                     "Evermind-Log-Index": components["headers"]["LogIndex"];
@@ -2416,7 +2416,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `unauthorized`: No valid API key */
+            /** @description `unauthorized`: No valid key or token */
             401: {
                 headers: {
                     "Evermind-Log-Index": components["headers"]["LogIndex"];
@@ -2503,7 +2503,7 @@ export interface operations {
                     "application/json": components["schemas"]["Usage"];
                 };
             };
-            /** @description `unauthorized`: No valid API key */
+            /** @description `unauthorized`: No valid key or token */
             401: {
                 headers: {
                     "WWW-Authenticate": components["headers"]["WwwAuthenticate"];
