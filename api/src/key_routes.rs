@@ -118,7 +118,7 @@ fn fields<'a, const N: usize>(
 ) -> Result<Fields<'a, N>, Problem> {
     let wrong = |_| {
         Problem::invalid(format!(
-            "the body must be one JSON object that has {} and nothing else, each once",
+            "the body must be one JSON object that may have {} and nothing else, each once",
             names.join(", ")
         ))
     };

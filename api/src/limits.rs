@@ -42,7 +42,8 @@ pub struct Limits {
     /// Requests a second that each API key may send to this node, and as many at once; `None`: as many
     /// as come.
     pub key_requests_per_second: Option<NonZeroU32>,
-    /// The same for each address on the routes that take a licence key or the admin token.
+    /// The same for each address on the routes that take a licence key, and for wrong
+    /// admin tokens.
     pub address_requests_per_second: NonZeroU32,
     /// After shutdown began: how long open requests may take before their connections are closed.
     pub drain_timeout: Duration,

@@ -7,7 +7,7 @@ use jiff::{Timestamp, ToSpan as _, tz::Offset};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{KeyHash, KeyId, LicenceId};
-use crate::limits::{DELETED_KEYS_REMEMBERED, PAST_PERIODS_MAX};
+use crate::limits::{API_KEYS_PER_LICENCE_MAX, DELETED_KEYS_REMEMBERED, PAST_PERIODS_MAX};
 use crate::names::{IdentityId, LicenceName};
 
 /// How long an allowance lasts before it begins anew.
@@ -158,7 +158,8 @@ pub struct Licence {
     /// When it was revoked, in wall-clock ms.
     pub(crate) revoked_ms: Option<u64>,
     pub(crate) usage: Usage,
-    /// The newest [`DELETED_KEYS_REMEMBERED`], oldest first.
+    /// The newest [`DELETED_KEYS_REMEMBERED`], or [`API_KEYS_PER_LICENCE_MAX`] of a built-in licence,
+    /// oldest first.
     pub(crate) deleted: Vec<DeletedKey>,
 }
 
@@ -182,7 +183,12 @@ impl Licence {
 
     /// Returns the one that is forgotten for it, if there were too many.
     pub(crate) fn remember_deleted(&mut self, id: KeyId, hash: KeyHash) -> Option<KeyHash> {
-        let full = self.deleted.len() >= DELETED_KEYS_REMEMBERED;
+        // Configuration may go on naming the operator's own for long.
+        let max = match self.key {
+            None => API_KEYS_PER_LICENCE_MAX,
+            Some(_) => DELETED_KEYS_REMEMBERED,
+        };
+        let full = self.deleted.len() >= max;
         let forgotten = full.then(|| self.deleted.remove(0).hash);
         self.deleted.push(DeletedKey { id, hash });
         forgotten

@@ -35,14 +35,16 @@ pub const ATTACHMENTS_PER_WAITER_MAX: usize = 16;
 pub const IDEMPOTENCY_KEYS_PER_WAITER_MAX: usize = 4;
 /// Bytes in a licence's name.
 pub const LICENCE_NAME_BYTES_MAX: usize = 128;
-/// Licences, revoked ones included: their usage is kept. The built-in one is not counted.
+/// Licences, revoked ones included: their usage is kept. A built-in one finds room
+/// beyond it.
 pub const LICENCES_MAX: usize = 16_384;
 /// API keys in all. Those of the built-in licence, at most [`API_KEYS_PER_LICENCE_MAX`], find room
 /// beyond it.
 pub const API_KEYS_MAX: usize = 65_536;
 /// API keys of one licence.
 pub const API_KEYS_PER_LICENCE_MAX: usize = 1_024;
-/// Deleted keys that a licence remembers, so that deleting one again is no failure.
+/// Deleted keys that a licence remembers, so that deleting one again is no failure. A built-in one
+/// remembers [`API_KEYS_PER_LICENCE_MAX`], as configuration may go on naming them.
 pub const DELETED_KEYS_REMEMBERED: usize = 16;
 /// Periods in which anything was charged that a licence remembers: two years of months.
 pub const PAST_PERIODS_MAX: usize = 24;

@@ -20,6 +20,8 @@ pub(super) struct Asked {
     pub(super) resource: Resource,
     pub(super) holder: Holder,
     pub(super) idempotency: Option<IdempotencyKey>,
+    /// Attempts that were paid for when it came before.
+    pub(super) credit: u32,
     /// What the wait is to be from now on; a replay leaves it as it is.
     pub(super) terms: Option<Terms>,
 }
@@ -69,6 +71,7 @@ impl LockTable {
                     resource,
                     holder,
                     idempotency,
+                    credit: 0,
                     terms: None,
                 };
                 return self.attach(entry, asked);
@@ -79,30 +82,25 @@ impl LockTable {
             identity: caller.identity.clone(),
             key: acquire.key.clone(),
         };
+        let credit = named.as_ref().map_or(0, Named::credit);
         let asked = Asked {
             operation,
             caller,
             resource: resource.clone(),
             holder: acquire.holder.clone(),
             idempotency,
+            credit,
             terms: Some(Terms::of(&acquire)),
         };
-        let credit = named.as_ref().map_or(0, Named::credit);
-        let outcome = self.acquire_anew(entry, asked, &acquire, credit);
+        let outcome = self.acquire_anew(entry, asked, &acquire);
         if let Some(named) = named {
             self.remember_acquire(named, resource, acquire.holder, &outcome);
         }
         outcome
     }
 
-    /// `credit`: attempts that this acquire paid for when it came before.
-    fn acquire_anew(
-        &mut self,
-        entry: &mut Entry<'_>,
-        asked: Asked,
-        acquire: &Acquire,
-        credit: u32,
-    ) -> Outcome {
+    fn acquire_anew(&mut self, entry: &mut Entry<'_>, asked: Asked, acquire: &Acquire) -> Outcome {
+        let credit = asked.credit;
         let lock = self.state.locks.get(&asked.resource);
         if let Some(grant) = lock.and_then(|lock| lock.grants.of(&asked.holder)) {
             let granted = Granted {

@@ -299,6 +299,9 @@ impl LockTable {
             let same = known.licence == licence;
             return same.then_some(known.id).ok_or(Refusal::ApiKeyNotFound);
         }
+        if self.index.accounts.deleted.contains(&hash) {
+            return Err(Refusal::ApiKeyNotFound);
+        }
         let is_built_in = |licence: &Licence| licence.key.is_none();
         let built_in = self.state.licences.get(&licence).is_some_and(is_built_in);
         if self.state.api_keys.len() >= API_KEYS_MAX && !built_in {

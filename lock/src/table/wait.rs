@@ -74,10 +74,10 @@ impl LockTable {
         if let Some(terms) = asked.terms {
             if terms.window_ms == 0 && !self.is_free(&asked.resource) {
                 let attempts = 1 + terms.retry_attempts;
-                if let Err(refusal) = self.allows(asked.caller.licence, 0) {
+                if let Err(refusal) = self.allows(asked.caller.licence, asked.credit) {
                     return refused(refusal);
                 }
-                self.charge(asked.caller.licence, attempts);
+                self.charge(asked.caller.licence, attempts.saturating_sub(asked.credit));
                 return self.held(&asked.resource, HeldReason::NoWait, attempts);
             }
             self.renew(&asked.resource, place, terms);

@@ -85,7 +85,7 @@ impl Node {
     ) -> Result<Vec<LicenceView>, NodeError> {
         self.catch_up(Consistency::Linearizable).await?;
         let core = &self.inner.core;
-        let wall_ms = core.clocks.wall_ms();
+        let wall_ms = core.wall_ms();
         Ok(core
             .table
             .read(|table| table.licences(after, limit, wall_ms)))
@@ -101,7 +101,7 @@ impl Node {
     ) -> Result<Option<(LicenceView, Vec<ApiKeyView>)>, NodeError> {
         self.catch_up(Consistency::Linearizable).await?;
         let core = &self.inner.core;
-        let wall_ms = core.clocks.wall_ms();
+        let wall_ms = core.wall_ms();
         Ok(core.table.read(|table| {
             let licence = table.licence(id, wall_ms)?;
             Some((licence, table.api_keys_of(id)))

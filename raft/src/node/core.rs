@@ -163,7 +163,7 @@ impl Core {
         Some(Stamp {
             cluster_ms: clock.read_ms(applied_ms, since_boot),
             term,
-            wall_ms: lock(&self.wall).read(self.clocks.wall_ms(), since_boot),
+            wall_ms: self.wall_ms(),
         })
     }
 
@@ -171,6 +171,11 @@ impl Core {
     pub(crate) fn caught_up(&self) {
         let wall_ms = self.table.read(LockTable::wall_ms);
         lock(&self.wall).caught_up(wall_ms);
+    }
+
+    /// The wall clock, in ms since 1970, as far as it can be believed.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        lock(&self.wall).read(self.clocks.wall_ms(), self.clocks.since_boot())
     }
 
     /// A command with its time, for an entry of `term`.
@@ -274,11 +279,15 @@ impl Core {
                     self.submit_own(Action::Reattach(attachment));
                     continue;
                 }
-                // Cut off, whoever holds the lock under its uuid now.
-                _ if allowed.is_err() => Ok(Decision {
-                    log_index: *self.applied.borrow(),
-                    outcome: allowed.map_or_else(Outcome::Refused, |()| Outcome::Stale),
-                }),
+                // Cut off, whoever holds the lock under its uuid now. If it was granted before its key
+                // went, nobody is told of it: then it is given back.
+                _ if allowed.is_err() => {
+                    self.submit_own(Action::Abandon(attachment.clone()));
+                    Ok(Decision {
+                        log_index: *self.applied.borrow(),
+                        outcome: allowed.map_or_else(Outcome::Refused, |()| Outcome::Stale),
+                    })
+                }
                 AttachmentState::Holds(granted) => Ok(Decision {
                     log_index: *self.applied.borrow(),
                     outcome: Outcome::Granted(granted),

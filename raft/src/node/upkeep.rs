@@ -35,6 +35,7 @@ pub(crate) async fn catch_up(
         }
         tokio::time::sleep(CATCH_UP_AGAIN_AFTER).await;
     }
+    core.caught_up();
     let mut applied = core.applied.subscribe();
     let founded = applied.wait_for(|_| {
         core.table.read(|table| {
@@ -43,10 +44,9 @@ pub(crate) async fn catch_up(
     });
     if tokio::time::timeout(FOUNDED_WITHIN, founded).await.is_err() {
         tracing::warn!(
-            "the bootstrap API key is not in the cluster's table; was the built-in licence revoked?"
+            "the bootstrap API key is not in the cluster's table; was it deleted, or its licence revoked?"
         );
     }
-    core.caught_up();
     caught_up.store(true, Ordering::Release);
     tracing::info!(
         applied = *core.applied.borrow(),

@@ -13,6 +13,10 @@ use tokio::time::Instant;
 /// or set by hand, differ by far less.
 const AHEAD_MAX_MS: u64 = 3_600_000;
 
+/// A date further ahead is approached at one part in this many of the time that passes, on top of
+/// that time.
+const CATCH_UP_PART: u64 = 4;
+
 /// How often a wrong date is told.
 const TELL_EVERY: Duration = Duration::from_mins(1);
 
@@ -34,9 +38,16 @@ impl WallClock {
         self.replayed_ms = Some(wall_ms);
     }
 
+    /// What the date should be by now.
+    fn expected_ms(&self, since_boot: Duration) -> Option<u64> {
+        let (seen_ms, at) = self.seen?;
+        Some(seen_ms.saturating_add(millis(since_boot.saturating_sub(at))))
+    }
+
     /// Entries were applied, and the table's wall clock is at this.
     pub(super) fn applied(&mut self, wall_ms: u64, since_boot: Duration) {
-        let known_ms = self.seen.map(|(seen_ms, _)| seen_ms).or(self.replayed_ms);
+        // What is later than expected is news; what is earlier, from a slow clock, takes nothing back.
+        let known_ms = self.expected_ms(since_boot).or(self.replayed_ms);
         if known_ms.is_some_and(|known_ms| known_ms < wall_ms) {
             self.seen = Some((wall_ms, since_boot));
         }
@@ -44,11 +55,9 @@ impl WallClock {
 
     /// The date to put on an entry.
     pub(super) fn read(&mut self, machine_ms: u64, since_boot: Duration) -> u64 {
-        let Some((seen_ms, at)) = self.seen else {
+        let (Some((_, at)), Some(expected_ms)) = (self.seen, self.expected_ms(since_boot)) else {
             return machine_ms;
         };
-        let passed = since_boot.saturating_sub(at).as_millis();
-        let expected_ms = seen_ms.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX));
         if machine_ms <= expected_ms.saturating_add(AHEAD_MAX_MS) {
             return machine_ms;
         }
@@ -58,11 +67,17 @@ impl WallClock {
             tracing::error!(
                 machine_ms,
                 expected_ms,
-                "this machine's date is more than an hour ahead of what the cluster has seen, and does not count for licences; if it is right, restart this node"
+                "this machine's date is more than an hour ahead of what the cluster has seen; for licences it is approached slowly. Look at its clock; if it is right and must count at once, stop all nodes, then start them"
             );
         }
-        expected_ms
+        // Wrong, there is time to mend it; right after all, it is reached in time.
+        let catching_up = millis(since_boot.saturating_sub(at)) / CATCH_UP_PART;
+        machine_ms.min(expected_ms.saturating_add(catching_up.min(AHEAD_MAX_MS)))
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -79,13 +94,23 @@ mod tests {
         wall.caught_up(0);
         wall.applied(1_000_000, s(100));
         assert_eq!(wall.read(1_010_000, s(110)), 1_010_000);
-        // Ten seconds on, the machine believes that it is a year later.
-        assert_eq!(wall.read(31_536_000_000, s(120)), 1_020_000);
-        wall.applied(1_020_000, s(120));
-        assert_eq!(wall.read(31_536_000_000, s(130)), 1_030_000);
+        // The machine believes that it is a year later: twenty seconds count as twenty-five.
+        assert_eq!(wall.read(31_536_000_000, s(120)), 1_025_000);
+        wall.applied(1_025_000, s(120));
+        assert_eq!(wall.read(31_536_000_000, s(130)), 1_037_500);
         // Mended, it counts again; what is a little ahead or behind always did.
         assert_eq!(wall.read(1_041_000, s(140)), 1_041_000);
         assert_eq!(wall.read(900_000, s(150)), 900_000);
+    }
+
+    #[test]
+    fn a_slow_clock_takes_nothing_back() {
+        let mut wall = WallClock::default();
+        wall.caught_up(0);
+        wall.applied(1_000_000, s(0));
+        // Ten hours later somebody leads whose clock is five hours behind.
+        wall.applied(19_000_000, s(36_000));
+        assert_eq!(wall.read(37_000_000, s(36_000)), 37_000_000);
     }
 
     #[test]
