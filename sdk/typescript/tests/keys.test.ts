@@ -116,6 +116,18 @@ describe.concurrent('API keys', () => {
     }
   });
 
+  test('by the command, of a node that cannot be one: that is wrong usage', async ({ expect }) => {
+    const { licenceKey, apiKey } = shared();
+    for (const words of [
+      ['keys', 'create'],
+      ['keys', 'delete', apiKey],
+    ]) {
+      const said = await evermind([...words, '-l', licenceKey, '--url', 'nonsense']);
+      expect(said).toMatchObject({ code: 2, stdout: '' });
+      expect(said.stderr).toMatch(/^error: "nonsense" is not an endpoint.*\nhint: for example --url/);
+    }
+  });
+
   test('end with the allowance of their licence, and with the licence', async ({ expect }) => {
     const { apiKey, used, revoke } = await licence('keys/allowance', 2);
     const evermind = client({ apiKey });

@@ -2,11 +2,13 @@ import { spawnSync } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { describe, test } from 'vitest';
 
 import { Cluster } from './harness/cluster.ts';
 import { evermind, onTerminal, type Running, type Said, start } from './harness/command.ts';
+import { licence } from './harness/licence.ts';
 import { client } from './harness/shared.ts';
 import { until } from './harness/until.ts';
 
@@ -120,12 +122,19 @@ describe.concurrent('lock run', () => {
 
   test('a signal while it stands in line ends it, and leaves the line empty', async ({ expect }) => {
     const key = 'run/line';
-    await client().acquire({ key, lease: 60_000 });
-    const running = start(['lock', 'run', key, '--wait', '1m', '--', 'true']);
-    await until('it stands in line', async () => (await client().getLock({ key }))?.waiting === 1);
+    const { apiKey, used } = await licence(key);
+    const own = client({ apiKey });
+    await own.acquire({ key, lease: 60_000 });
+    const running = start(['lock', 'run', key, '--wait', '1m', '--', 'true'], { EVERMIND_API_KEY: apiKey });
+    await until('it stands in line', async () => (await own.getLock({ key }))?.waiting === 1);
+    // For two more attempts.
+    await sleep(1_200);
     running.child.kill('SIGTERM');
     expect(await running.ended).toMatchObject({ code: 143 });
-    expect((await client().getLock({ key }))?.waiting).toBe(0);
+    expect((await own.getLock({ key }))?.waiting).toBe(0);
+    // A place that nobody waits at is not counted there. That it was given back shows in the charge:
+    // only then is the wait reckoned up.
+    expect(await used()).toBeGreaterThanOrEqual(4);
   });
 
   test('takes what the command left running with it, before the lock is free', async ({
@@ -160,6 +169,23 @@ describe.concurrent('lock run', () => {
     expect(said.stderr).toMatch(
       /error: the lock was lost: nobody holds.*\nhint: what the command did last may be/,
     );
+  });
+
+  test('a lock that is gone by the end of the command is told, whatever the command says', async ({
+    expect,
+    onTestFinished,
+  }) => {
+    const key = 'run/gone-at-end';
+    const path = await directory(onTestFinished);
+    const script = `echo up > ${path}/up; while [ ! -e ${path}/go ]; do sleep 0.05; done`;
+    const running = start(['lock', 'run', key, '--lease', '1h', '--uuid', 'me', '--', 'sh', '-c', script]);
+    await begun(running, `${path}/up`);
+    // Long before an extension would tell.
+    await client().release({ key, uuid: 'me' });
+    await writeFile(`${path}/go`, '');
+    const said = await running.ended;
+    expect(said.code).toBe(76);
+    expect(said.stderr).toMatch(/^error: the lock was lost: nobody holds.*\nhint: what the command did/);
   });
 
   test('Ctrl-Z stops the command and itself, and goes on under the same lock', async ({

@@ -25,15 +25,24 @@ export function client(args: Arguments): Evermind {
       'set EVERMIND_API_KEY, or give --api-key; `evermind keys create` makes one, `evermind dev` prints one',
     );
   }
-  return usable(() => new Evermind({ apiKey, endpoint: endpoints(args) }));
+  const endpoint = endpoints(args);
+  try {
+    return new Evermind({ apiKey, endpoint });
+  } catch (error) {
+    throw unusable(error);
+  }
 }
 
 /** What `make` makes, unless the client has no use for what it was given. */
-export function usable<T>(make: () => T): T {
+export async function usable<T>(make: () => Promise<T>): Promise<T> {
   try {
-    return make();
+    return await make();
   } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
-    throw new Failure(error.message, EXIT.usage, 'for example --url http://127.0.0.1:7601');
+    throw unusable(error);
   }
+}
+
+function unusable(error: unknown): unknown {
+  if (!(error instanceof TypeError)) return error;
+  return new Failure(error.message, EXIT.usage, 'for example --url http://127.0.0.1:7601');
 }

@@ -29,7 +29,13 @@ export class Group {
   static async start(words: readonly string[], env: NodeJS.ProcessEnv): Promise<Group> {
     const [program, ...args] = words;
     if (program === undefined) throw Failure.usage('no command was given', 'give it after --');
-    const child = spawn(program, args, { detached: true, stdio: 'inherit', env });
+    let child: ChildProcess;
+    try {
+      child = spawn(program, args, { detached: true, stdio: 'inherit', env });
+    } catch (error) {
+      // Arguments that are too long, say: Node keeps the event for what it expects.
+      throw cannotRun(program, error as NodeJS.ErrnoException);
+    }
     const ended = new Promise<number>((resolve) => {
       child.once('exit', (code, signal) => {
         resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal]));

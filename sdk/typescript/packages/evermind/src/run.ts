@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { isatty } from 'node:tty';
 
 import { type Lock, LockLostError } from '@evermind-sh/sdk';
 
@@ -87,6 +88,8 @@ class Holding {
   readonly #termGrace: number;
   readonly #killGrace: number;
   #timer: NodeJS.Timeout | undefined;
+  /** The newest deadline of the lock while it was not lost, by both clocks. */
+  #until = { monotonic: -Infinity, wall: -Infinity };
   /** Why the command has to end, and when to stop asking (ms of the monotonic clock). */
   #lost: { why: string; killAt: number; killed: boolean } | undefined;
   #trouble = 'no answer in time';
@@ -96,6 +99,7 @@ class Holding {
     this.#lock = lock;
     this.#termGrace = Math.min(TERM_GRACE_MAX, lease / 4);
     this.#killGrace = Math.min(KILL_GRACE_MAX, lease / 20);
+    this.#remaining();
   }
 
   /** Sees the command to its end. Gives its exit code, or that the lock was lost. */
@@ -107,10 +111,11 @@ class Holding {
     this.#lock.signal.removeEventListener('abort', this.#watch);
     const lost = this.#lost;
     await this.#group.finish(lost === undefined);
-    await this.#release(lost === undefined);
-    if (lost) {
+    const gone = await this.#release(lost === undefined);
+    const why = lost?.why ?? gone;
+    if (why !== undefined) {
       const hint = 'what the command did last may be incomplete; others may hold the lock now';
-      throw new Failure(`the lock was lost: ${lost.why}`, EXIT.lost, hint);
+      throw new Failure(`the lock was lost: ${why}`, EXIT.lost, hint);
     }
     return code;
   }
@@ -124,7 +129,8 @@ class Holding {
     // A group without a terminal of its own takes no notice of SIGTSTP.
     this.#group.signal('SIGSTOP');
     // Without a terminal somebody stopped it on purpose: the lock stays held.
-    if (!process.stdin.isTTY) return;
+    // (`process.stdin` would open it, and it is the command's.)
+    if (!isatty(0)) return;
     process.stderr.write('evermind: stopped; the lock is not extended until this continues\n');
     process.kill(process.pid, 'SIGSTOP');
     // A shell continued us. The command goes on only under a lock that is still held.
@@ -136,7 +142,7 @@ class Holding {
   /** Has the command end if the lock cannot be kept. */
   readonly #watch = (): void => {
     clearTimeout(this.#timer);
-    const remaining = this.#lock.remaining();
+    const remaining = this.#remaining();
     const now = performance.now();
     if (!this.#lost && this.#isEnding()) {
       const { signal } = this.#lock;
@@ -151,7 +157,9 @@ class Holding {
       process.stderr.write(`warning: the lock cannot be kept, and the command is ended: ${this.#trouble}\n`);
       this.#group.terminate();
     }
-    if (this.#lost && !this.#lost.killed && now >= this.#lost.killAt) {
+    // The monotonic clock may stand still while the machine sleeps: what remains counts as well.
+    const isDue = this.#lost && (now >= this.#lost.killAt || remaining <= this.#killGrace);
+    if (this.#lost && !this.#lost.killed && isDue) {
       this.#group.signal('SIGKILL');
       this.#lost.killed = true;
     }
@@ -161,20 +169,35 @@ class Holding {
   };
 
   #isEnding(): boolean {
-    return this.#lock.signal.aborted || this.#lock.remaining() <= this.#termGrace;
+    return this.#lock.signal.aborted || this.#remaining() <= this.#termGrace;
   }
 
-  /** Gives the lock back, and says so if that failed and matters. */
-  async #release(must: boolean): Promise<void> {
+  /**
+   * What is left of the lease, in ms. A lock that was lost says only that nothing is; how long the
+   * command may be given to end goes by the deadline that it had before.
+   */
+  #remaining(): number {
+    const [now, wall] = [performance.now(), Date.now()];
+    if (!this.#lock.signal.aborted) {
+      const remaining = this.#lock.remaining();
+      this.#until = { monotonic: now + remaining, wall: wall + remaining };
+    }
+    return Math.min(this.#until.monotonic - now, this.#until.wall - wall);
+  }
+
+  /** Gives the lock back, and says so if that failed and matters. Resolves to why it was lost, if it was. */
+  async #release(must: boolean): Promise<string | undefined> {
     let why = 'no answer within 2 s';
     try {
-      if (await this.#lock.release()) return;
+      if (await this.#lock.release()) return undefined;
     } catch (error) {
       why = reasonOf(error);
+      if (LockLostError.is(error)) return why;
     }
-    if (!must) return;
+    if (!must) return undefined;
     process.stderr.write(`warning: the lock ${JSON.stringify(this.#lock.key)} was not released: ${why}\n`);
     process.stderr.write('hint: it ends with its lease\n');
+    return undefined;
   }
 }
 
