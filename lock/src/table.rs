@@ -13,6 +13,7 @@ use crate::shards::Shards;
 
 mod acquire;
 mod cluster;
+mod cut_off;
 #[cfg(test)]
 mod frozen_tests;
 mod hold;
