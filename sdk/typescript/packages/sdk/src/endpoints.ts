@@ -17,6 +17,11 @@ export class Endpoints {
     return this.#current;
   }
 
+  /** How many there are. */
+  get count(): number {
+    return this.#bases.length;
+  }
+
   /** The address of a path there. */
   url(current: number, path: string): string {
     return `${this.#bases[current % this.#bases.length] ?? ''}${path}`;
@@ -29,9 +34,20 @@ export class Endpoints {
 }
 
 function base(text: string): string {
-  const url = URL.canParse(text.trim()) ? new URL(text.trim()) : undefined;
-  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.search || url.hash) {
-    throw new TypeError(`${JSON.stringify(text)} is not an endpoint: it is written http://host:port`);
+  const url = parse(text.trim());
+  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search || url.hash) {
+    // Whoever wrote a password there does not want it in a log.
+    const shown = JSON.stringify(text.replace(/^(\s*\w+:\/\/)?.*@/s, '$1…@'));
+    throw new TypeError(`${shown} is not an endpoint: it is written http://host:port`);
   }
   return url.origin + url.pathname.replace(/\/+$/, '');
+}
+
+/** `URL.canParse` is not everywhere yet. */
+function parse(text: string): URL | undefined {
+  try {
+    return new URL(text);
+  } catch {
+    return undefined;
+  }
 }

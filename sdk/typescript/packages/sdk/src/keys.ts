@@ -1,5 +1,5 @@
 import type { ApiKeyResponse, CallOptions } from './contract.js';
-import { OutcomeUnknownError, UnavailableError } from './errors.js';
+import { type EvermindError, OutcomeUnknownError, UnavailableError } from './errors.js';
 import { type Fetch, wasNeverSent } from './exchange.js';
 import { Transport } from './transport.js';
 
@@ -17,7 +17,8 @@ export interface ApiKeyOptions extends CallOptions {
  * Makes an API key. The server does not store the secret, so this is not repeated once a request may
  * have arrived.
  *
- * @throws {@link OutcomeUnknownError} if no answer came: a key may have been made that nobody knows.
+ * @throws {@link OutcomeUnknownError} if no answer came, or one of 5xx that does not say that nothing
+ * was done: a key may have been made that nobody knows.
  */
 export async function createApiKey({
   licenceKey,
@@ -29,11 +30,18 @@ export async function createApiKey({
   const call = { method: 'POST', path: '/api-key', body: { licenceKey }, once: true, signal } as const;
   const reply = await transport.call(call).catch((error: unknown) => {
     if (!UnavailableError.is(error) || wasNeverSent(error)) throw error;
-    const message = `an API key may have been made, and may not: ${error.message}`;
-    throw new OutcomeUnknownError(message, { code: 'outcome_unknown', cause: error });
+    throw unknown(error);
   });
-  if (reply.error) throw reply.error;
+  if (reply.error) {
+    const { status = 0, code } = reply.error;
+    throw status >= 500 && code !== 'no_leader' ? unknown(reply.error) : reply.error;
+  }
   return reply.body as ApiKeyResponse;
+}
+
+function unknown(cause: EvermindError): OutcomeUnknownError {
+  const message = `an API key may have been made, and may not: ${cause.message}`;
+  return new OutcomeUnknownError(message, { code: 'outcome_unknown', cause });
 }
 
 /** Deletes an API key of this licence. Where it is not there, the error's code is `api_key_not_found`. */

@@ -20,8 +20,11 @@ const SLICE = 25_000;
 /**
  * When the request that takes over from a waiting one is sent, in ms after that one. For the rest of
  * the slice both stand at one place in line: it is never without a caller, and so never passed over.
+ * Where there are several nodes, two of them have a request at any moment: one that is switched off
+ * says nothing, and the place must not be lost to the wait for it.
  */
-const RELIEF = 24_000;
+const RELIEF = 12_000;
+const RELIEF_ALONE = 24_000;
 /** How long after it was stopped a request may go on pretending to be under way, in ms. */
 const HANG = 1_000;
 /** Statuses that say: come again. */
@@ -80,7 +83,7 @@ export class Transport {
     const sliced = window + grace > SLICE;
     const limit = sliced ? SLICE : window + grace;
     // Where a wait is not sliced, this only sees to it that no runtime's `fetch` can hang.
-    const relief = sliced ? RELIEF : limit + HANG;
+    const relief = sliced ? (this.#endpoints.count > 1 ? RELIEF : RELIEF_ALONE) : limit + HANG;
     const headers = { ...this.#headers };
     if (call.body) headers['Content-Type'] = 'application/json';
     if (call.named) headers['Idempotency-Key'] = uuid();
@@ -164,8 +167,8 @@ function isPassing({ error }: Outcome): boolean {
 /** Whether a repetition can do no harm. */
 function mayRepeat({ once }: Call, outcome: Outcome | undefined): boolean {
   if (!once) return true;
-  // Of these, 504 alone may have been carried out.
-  if (outcome?.reply) return outcome.error?.status !== 504;
+  // These say that nothing was done; a proxy's 503 says nothing of what is behind it.
+  if (outcome?.reply) return outcome.error?.code === 'no_leader' || outcome.error?.status === 429;
   return outcome?.error !== undefined && wasNeverSent(outcome.error);
 }
 
