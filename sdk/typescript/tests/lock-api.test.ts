@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import { describe, expect, test } from 'vitest';
 
 import {
@@ -166,7 +168,7 @@ describe('contention', () => {
           holders += 1;
           expect(holders).toBe(1);
           tokens.push(fencingToken);
-          await Promise.resolve();
+          await sleep(20);
           holders -= 1;
         }),
       ),
@@ -209,8 +211,11 @@ describe('failures', () => {
   });
 
   test('what no call could be made with is told at once', () => {
-    for (const endpoint of ['127.0.0.1:7601', 'ftp://a', '', 'http://u@h', 'http://h?q', []]) {
+    for (const endpoint of ['127.0.0.1:7601', 'ftp://a', '', 'http://u@h', 'http://:p@h', 'http://h?q', []]) {
       expect(() => client({ endpoint })).toThrow(TypeError);
+    }
+    for (const endpoint of ['http://user:secret@h', 'user:secret@h:7601', ' http://user:se@cret/@ h']) {
+      expect(() => client({ endpoint })).toThrow(/^(?!.*(user|se@?cret)).*…@/);
     }
     for (const apiKey of ['', 'a b', 'a\n', undefined as unknown as string]) {
       expect(() => client({ apiKey })).toThrow(TypeError);

@@ -114,12 +114,34 @@ describe.concurrent('withLock', () => {
 
   test('another grant under the same uuid is not ours', async ({ expect }) => {
     const key = 'with/other-grant';
-    const call = evermind.withLock({ key, lease: 6_000, uuid: 'shared' }, async ({ uuid, signal }) => {
+    let other: number | undefined;
+    const call = evermind.withLock({ key, lease: 6_000, uuid: 'shared' }, async (lock) => {
+      const { uuid, signal } = lock;
       await evermind.release({ key, uuid });
-      await evermind.acquire({ key, uuid, lease: 60_000 });
+      other = (await evermind.acquire({ key, uuid, lease: 60_000 })).fencingToken;
       await aborted(signal);
+      // The other grant's deadline is not this one's.
+      expect(lock.remaining()).toBeLessThanOrEqual(0);
     });
     await expect(call).rejects.toThrow(LockLostError);
+    // Nor is it this one's to end.
+    expect(await evermind.getLock({ key })).toMatchObject({ fencingToken: other });
+  });
+
+  test('a lease that ran out leaves the grant that came after it alone', async ({ expect }) => {
+    const key = 'with/stale';
+    const uuid = 'own';
+    // No extension arrives, as though the process stood still.
+    const frozen = client({
+      fetch: (url, init) =>
+        url.endsWith('/lock/extend') ? Promise.reject(new Error('frozen')) : fetch(url, init),
+    });
+    const lock = await frozen.lock({ key, uuid, lease: 1_000 });
+    await aborted(lock.signal);
+    await until('its lease runs out', async () => (await evermind.getLock({ key })) === null);
+    const next = await evermind.acquire({ key, uuid, lease: 60_000 });
+    await expect(lock.release()).rejects.toThrow(LockLostError);
+    expect(await evermind.getLock({ key })).toMatchObject({ fencingToken: next.fencingToken });
   });
 
   test("the routine's own error is not replaced when the lock is lost", async ({ expect }) => {
@@ -209,17 +231,29 @@ describe.concurrent('an abort', () => {
   test('of a pending acquire leaves the line empty', async ({ expect }) => {
     const key = 'abort/pending';
     const holder = await evermind.acquire({ key, lease: 60_000 });
-    for (const take of [
-      (signal: AbortSignal) => evermind.acquire({ key, retryAttempts: 100, signal }),
-      (signal: AbortSignal) => evermind.acquire({ key, retryAttempts: 100, uuid: 'own', signal }),
-      (signal: AbortSignal) => evermind.withLock({ key, retryAttempts: 100, signal }, () => undefined),
-    ]) {
+    const releases: number[] = [];
+    const noting = client({
+      fetch: async (url, init) => {
+        const response = await fetch(url, init);
+        if (url.endsWith('/lock/release')) releases.push(response.status);
+        return response;
+      },
+    });
+    for (const [ours, take] of [
+      [true, (signal: AbortSignal) => noting.acquire({ key, retryAttempts: 100, signal })],
+      [false, (signal: AbortSignal) => noting.acquire({ key, retryAttempts: 100, uuid: 'own', signal })],
+      [true, (signal: AbortSignal) => noting.withLock({ key, retryAttempts: 100, signal }, () => undefined)],
+    ] as const) {
+      releases.length = 0;
       const controller = new AbortController();
       const call = take(controller.signal);
       await until('it stands in line', async () => (await evermind.getLock({ key }))?.waiting === 1);
       controller.abort(new Error('enough'));
       await expect(call).rejects.toThrow('enough');
       await until('the line is empty', async () => (await evermind.getLock({ key }))?.waiting === 0);
+      // A place that nobody waits at is not counted there, but is one until it is given back.
+      if (ours) await until('its place is given back', () => releases.length > 0);
+      expect(releases).toEqual(ours ? [200] : []);
     }
     await evermind.release({ key, uuid: holder.config.uuid });
     expect(await evermind.getLock({ key })).toBeNull();

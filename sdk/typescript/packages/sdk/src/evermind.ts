@@ -18,14 +18,8 @@ import type {
   ReleaseOptions,
   ReleaseResponse,
 } from './contract.js';
-import {
-  type EvermindError,
-  LockNotFoundError,
-  OutcomeUnknownError,
-  UnavailableError,
-  errorOf,
-} from './errors.js';
-import type { Fetch, Reply } from './exchange.js';
+import { type EvermindError, LockNotFoundError } from './errors.js';
+import { type Fetch, type Reply, hasNumbers, notUnderstood } from './exchange.js';
 import { type HeldLock, Lock, giveBack } from './lock.js';
 import { Transport } from './transport.js';
 import { uuid } from './uuid.js';
@@ -44,6 +38,11 @@ export interface EvermindOptions {
   readonly prefix?: string | undefined;
   /** Used instead of the global `fetch`. */
   readonly fetch?: Fetch | undefined;
+}
+
+/** Without `softFail`, for certain: what may be either resolves to either. */
+interface Hard {
+  readonly softFail?: false | null | undefined;
 }
 
 /** The longest waiting window that the server takes, in ms. */
@@ -105,12 +104,14 @@ export class Evermind {
    * @throws what {@link Evermind.acquire} throws; the signal's reason, if it was aborted meanwhile.
    */
   async lock(options: LockOptions): Promise<Lock> {
-    const reply = await this.#acquire(options, true);
+    const ours = options.uuid == null;
+    const reply = await this.#acquire(options, ours);
     if (reply.error) throw reply.error;
-    const lock = new Lock(this.#transport, reply, options.signal);
+    const lock = new Lock(this.#transport, reply, ours, options.signal);
     try {
       options.signal?.throwIfAborted();
       await lock.begin();
+      options.signal?.throwIfAborted();
     } catch (error) {
       await lock.release().catch(() => undefined);
       throw error;
@@ -126,24 +127,25 @@ export class Evermind {
    * raced is given back in the background, within 2 s or not at all. Under the caller's own `uuid`
    * that is left to the caller: it may hold the lock from before.
    */
-  acquire(options: AcquireOptions & { softFail: true }): Promise<AcquireResponse | AcquireFailure>;
-  acquire(options: AcquireOptions): Promise<AcquireResponse>;
+  acquire(options: AcquireOptions & Hard): Promise<AcquireResponse>;
+  acquire(options: AcquireOptions): Promise<AcquireResponse | AcquireFailure>;
   async acquire(options: AcquireOptions): Promise<AcquireResponse | AcquireFailure> {
     const reply = await this.#acquire(options, options.uuid == null);
     return reliable(bodyOf(reply) as AcquireResponse, reply);
   }
 
   /** Adds to what is left of a lease. */
-  extend(options: ExtendOptions & { softFail: true }): Promise<ExtendResponse | ExtendFailure>;
-  extend(options: ExtendOptions): Promise<ExtendResponse>;
+  extend(options: ExtendOptions & Hard): Promise<ExtendResponse>;
+  extend(options: ExtendOptions): Promise<ExtendResponse | ExtendFailure>;
   async extend({ signal, ...body }: ExtendOptions): Promise<ExtendResponse | ExtendFailure> {
     const reply = await this.#operate('/lock/extend', this.#prefixed(body), signal);
+    if (!reply.error && !hasNumbers(reply, 'expiresIn')) throw notUnderstood();
     return reliable(bodyOf(reply) as ExtendResponse, reply);
   }
 
   /** Gives a lock, or a place in line, back. */
-  release(options: ReleaseOptions & { softFail: true }): Promise<ReleaseResponse | ReleaseFailure>;
-  release(options: ReleaseOptions): Promise<ReleaseResponse>;
+  release(options: ReleaseOptions & Hard): Promise<ReleaseResponse>;
+  release(options: ReleaseOptions): Promise<ReleaseResponse | ReleaseFailure>;
   async release({ signal, ...body }: ReleaseOptions): Promise<ReleaseResponse | ReleaseFailure> {
     const reply = await this.#operate('/lock/release', this.#prefixed(body), signal);
     return bodyOf(reply) as ReleaseResponse;
@@ -201,10 +203,7 @@ export class Evermind {
     const window = Math.min(attempts * step, WINDOW_MAX) || 0;
     try {
       const reply = await this.#operate('/lock/acquire', asked, signal, window);
-      const { acquired } = (reply.body ?? {}) as { acquired?: unknown };
-      if (!reply.error && acquired !== true) {
-        throw errorOf('the answer to an acquire is not of this API', { code: 'not_understood' });
-      }
+      if (!reply.error && !isGrant(reply)) throw notUnderstood();
       if (ours && isUnsure(reply.error)) void giveBack(this.#transport, asked.key, asked.uuid);
       return reply;
     } catch (error) {
@@ -214,9 +213,19 @@ export class Evermind {
   }
 }
 
-/** Whether the lock may be held all the same: after 503 too, because of what was sent before. */
+/** Whether an answer has all that a lock needs in order to be relied on, and given back. */
+function isGrant(reply: Reply): boolean {
+  const { acquired, config } = (reply.body ?? {}) as { acquired?: unknown; config?: unknown };
+  return acquired === true && Boolean(config) && hasNumbers(reply, 'expiresIn', 'waited', 'fencingToken');
+}
+
+/**
+ * Whether the lock may be held all the same. Nothing but a refusal says that it is not: a proxy may
+ * have broken the answer, and what 429 and 503 refuse is the last try, not those before it.
+ */
 function isUnsure(error: EvermindError | undefined): boolean {
-  return OutcomeUnknownError.is(error) || UnavailableError.is(error);
+  const status = error?.status ?? 0;
+  return error !== undefined && (status < 400 || status >= 500 || status === 429);
 }
 
 /** An answer's body: what was asked for, or a failure that was asked to be soft. */

@@ -81,6 +81,17 @@ function unreachable(url: string, cause: unknown): EvermindError {
   return errorOf(`no node answered: ${new URL(url).origin}: ${why}`, { code: 'unreachable', cause });
 }
 
+/** Whether an answer has these numbers, to reckon with. */
+export function hasNumbers({ body }: Reply, ...names: string[]): boolean {
+  const numbers = (body ?? {}) as Record<string, unknown>;
+  return names.every((name) => Number.isFinite(numbers[name]));
+}
+
+/** The error of a success that says something else than was asked. */
+export function notUnderstood(): EvermindError {
+  return errorOf('the answer is not of this API', { code: 'not_understood' });
+}
+
 /** Whether a connection was not even made; only some runtimes tell. */
 export function wasNeverSent(error: EvermindError): boolean {
   const cause = error.cause as { cause?: { code?: unknown } } | undefined;

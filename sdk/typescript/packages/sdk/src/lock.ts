@@ -2,12 +2,14 @@
 import { type Moment, deadline, left, monotonic } from './clock.js';
 import type { AcquireResponse, ExtendResponse, Reliance } from './contract.js';
 import { EvermindError, LockLostError, LockNotFoundError, NotOwnerError } from './errors.js';
-import { type Reply, unanswered } from './exchange.js';
+import { type Reply, hasNumbers, notUnderstood, unanswered } from './exchange.js';
 import { follow, later } from './timers.js';
 import type { Transport } from './transport.js';
 
 /** What a node has to answer an extension, at least, in ms, before another is asked. */
 const EXTEND_GRACE_MIN = 250;
+/** To what a lease is filled up at most, in ms: the server refuses more than a day, by its own count. */
+const FILL_MAX = 86_340_000;
 /** Between two extensions that failed for another reason than the network, in ms. */
 const EXTEND_AGAIN = 500;
 /** Timers stand still while the machine sleeps; leases do not. The longest of them, in ms. */
@@ -46,6 +48,8 @@ export class Lock implements HeldLock {
   readonly uuid: string;
   readonly fencingToken: number;
   readonly #transport: Transport;
+  /** Whether the uuid was made for this lock: then no other grant has it. */
+  readonly #ours: boolean;
   /** ms */
   readonly #lease: number;
   readonly #routine = new AbortController();
@@ -64,12 +68,13 @@ export class Lock implements HeldLock {
   #stopTicking: () => void = () => undefined;
 
   /** @internal */
-  constructor(transport: Transport, reply: Reply, signal: AbortSignal | undefined) {
+  constructor(transport: Transport, reply: Reply, ours: boolean, signal: AbortSignal | undefined) {
     const grant = reply.body as AcquireResponse;
     this.key = grant.config.key;
     this.uuid = grant.config.uuid;
     this.fencingToken = grant.fencingToken;
     this.#transport = transport;
+    this.#ours = ours;
     this.#lease = grant.config.lease;
     this.#unfollow = follow(this.#routine, signal);
     this.#renew(reply, grant.waited, grant.expiresIn);
@@ -80,7 +85,11 @@ export class Lock implements HeldLock {
   }
 
   /** Bound, as routines take their lock apart: `({ signal, remaining }) => …`. */
-  readonly remaining = (): number => left(this.#deadline);
+  readonly remaining = (): number => {
+    const ms = left(this.#deadline);
+    // The cluster's word that the grant has ended counts for more than a deadline to come.
+    return this.#lost ? Math.min(0, ms) : ms;
+  };
 
   /**
    * Begins to extend the lease. Where most of it went by on the way here, the first extension comes
@@ -110,6 +119,8 @@ export class Lock implements HeldLock {
     this.#stopTicking();
     this.#over.abort();
     this.#unfollow();
+    // The caller may have taken the lock anew under its own uuid: that grant is not this one's to end.
+    if (this.#lost && !this.#ours) throw this.#lost;
     const error = await giveBack(this.#transport, this.key, this.uuid);
     if (isOver(error)) this.#lose(error);
     if (this.#lost) throw this.#lost;
@@ -141,7 +152,7 @@ export class Lock implements HeldLock {
     // So that at most one lease is left: the time used since the last extension. Counted from the
     // answer's arrival, which is after the cluster counted: never too much.
     const unused = Math.max(0, this.#left - (monotonic() - this.#received));
-    const extendBy = Math.max(1, Math.floor(this.#lease - unused));
+    const extendBy = Math.max(1, Math.floor(Math.min(this.#lease, FILL_MAX) - unused));
     try {
       const reply = await this.#transport.call({
         method: 'POST',
@@ -153,10 +164,14 @@ export class Lock implements HeldLock {
         signal: this.#over.signal,
       });
       if (reply.error) throw reply.error;
+      if (!hasNumbers(reply, 'expiresIn', 'fencingToken')) throw notUnderstood();
       const { expiresIn, fencingToken } = reply.body as ExtendResponse;
       if (this.#lost) return;
       // Under the same uuid, but another grant than ours.
-      if (fencingToken !== this.fencingToken) this.#lose(undefined);
+      if (fencingToken !== this.fencingToken) {
+        this.#lose(undefined);
+        return;
+      }
       this.#renew(reply, 0, expiresIn);
       this.#trouble = undefined;
     } catch (error) {
