@@ -9,7 +9,7 @@ use evermind_lock::command::{CreateLicence, LicenceId};
 use evermind_lock::licence::Period;
 use evermind_lock::limits::ALLOWANCE_MAX;
 use evermind_lock::names::{IdentityId, LicenceName, NameError};
-use evermind_lock::outcome::{Decision, Outcome, Refusal};
+use evermind_lock::outcome::{Outcome, Refusal};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 
@@ -18,8 +18,9 @@ use crate::calendar;
 use crate::fields::{Fields, SOFT_FAIL};
 use crate::key_routes::no_random;
 use crate::licence_replies::{LicenceReply, LicencesReply, NewLicenceReply, UsageReply, is_past};
-use crate::lock_routes::{decided, unmet, within};
+use crate::lock_routes::{decided, gone, unmet, within};
 use crate::locks::Backend;
+use crate::look_routes::answer;
 use crate::problem::{Asked, Operation, Problem};
 use crate::public_id::{key_of, licence_id, licence_of};
 use crate::query::LicenceListing;
@@ -213,25 +214,7 @@ async fn try_delete_key<B: Backend>(
     gone(within(edge.limits.answer_margin, deleting).await?)
 }
 
-/// What was taken back or deleted leaves no body.
-fn gone(decision: Decision) -> Result<Response<Body>, Problem> {
-    match decision.outcome {
-        Outcome::Done => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            Ok(decided(decision.log_index, response))
-        }
-        other => Err(unmet(decision.log_index, other)),
-    }
-}
-
 fn id_of(path: &str) -> Result<LicenceId, Problem> {
     let id = licence_of(path.rsplit('/').next().unwrap_or_default());
     id.ok_or_else(|| Refusal::LicenceNotFound.into())
-}
-
-fn answer(result: Result<Response<Body>, Problem>, head: &Parts) -> Response<Body> {
-    result.unwrap_or_else(|problem| {
-        problem.answer(&Asked::new(Operation::Other), id_in(&head.headers))
-    })
 }

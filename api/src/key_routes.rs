@@ -8,13 +8,13 @@ use axum::extract::State;
 use evermind_lock::command::KeyHash;
 use evermind_lock::outcome::{Outcome, Refusal};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 
 use crate::app::{Edge, id_in};
 use crate::body;
 use crate::fields::{Fields, SOFT_FAIL};
 use crate::limits::API_KEY_BYTES_MAX;
-use crate::lock_routes::{decided, unmet, within};
+use crate::lock_routes::{decided, gone, unmet, within};
 use crate::locks::Backend;
 use crate::problem::{Asked, Code, Operation, Problem};
 use crate::public_id::key_id;
@@ -99,15 +99,7 @@ async fn try_delete<B: Backend>(
     let deleting = edge
         .backend
         .delete_api_key(licence, hash(api_key.as_bytes()));
-    let decision = within(edge.limits.answer_margin, deleting).await?;
-    match decision.outcome {
-        Outcome::Done => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            Ok(decided(decision.log_index, response))
-        }
-        other => Err(unmet(decision.log_index, other)),
-    }
+    gone(within(edge.limits.answer_margin, deleting).await?)
 }
 
 /// The body's fields. No message repeats anything of it: a key may stand in the wrong place.

@@ -12,7 +12,7 @@ use evermind_lock::names::Holder;
 use evermind_lock::outcome::{Decision, Outcome};
 use evermind_raft::api::{AcquireRequest, Caller, ExtendRequest, NodeError, ReleaseRequest};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use uuid::Uuid;
 
 use crate::app::{Edge, id_in};
@@ -259,6 +259,18 @@ pub(crate) fn unmet(log_index: u64, outcome: Outcome) -> Problem {
         "the node's answer does not fit the request"
     );
     Problem::new(Code::OutcomeUnknown, NodeError::Unknown.to_string())
+}
+
+/// What was taken back or deleted leaves no body.
+pub(crate) fn gone(decision: Decision) -> Result<Response<Body>, Problem> {
+    match decision.outcome {
+        Outcome::Done => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            Ok(decided(decision.log_index, response))
+        }
+        other => Err(unmet(decision.log_index, other)),
+    }
 }
 
 pub(crate) fn decided(log_index: u64, mut response: Response<Body>) -> Response<Body> {

@@ -98,7 +98,7 @@ pub(crate) async fn readyz<L: Locks>(
     .answer(&Asked::new(Operation::Other), id_in(request.headers()))
 }
 
-fn answer(result: Result<Response<Body>, Problem>, head: &Parts) -> Response<Body> {
+pub(crate) fn answer(result: Result<Response<Body>, Problem>, head: &Parts) -> Response<Body> {
     result.unwrap_or_else(|problem| {
         problem.answer(&Asked::new(Operation::Other), id_in(&head.headers))
     })

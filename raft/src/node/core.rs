@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use evermind_lock::command::{Action, Attachment, Command, NodeId, OpId, Stamp};
 use evermind_lock::outcome::{Decision, Event, Outcome};
@@ -163,7 +164,7 @@ impl Core {
         Some(Stamp {
             cluster_ms: clock.read_ms(applied_ms, since_boot),
             term,
-            wall_ms: self.wall_ms(),
+            wall_ms: self.wall_ms_at(since_boot),
         })
     }
 
@@ -175,7 +176,11 @@ impl Core {
 
     /// The wall clock, in ms since 1970, as far as it can be believed.
     pub(crate) fn wall_ms(&self) -> u64 {
-        lock(&self.wall).read(self.clocks.wall_ms(), self.clocks.since_boot())
+        self.wall_ms_at(self.clocks.since_boot())
+    }
+
+    fn wall_ms_at(&self, since_boot: Duration) -> u64 {
+        lock(&self.wall).read(self.clocks.wall_ms(), since_boot)
     }
 
     /// A command with its time, for an entry of `term`.
