@@ -1,0 +1,2 @@
+//! Real processes, real faults, and what their clients saw.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Whole clusters in one process, one thread and one seed.
+fn main() {}
