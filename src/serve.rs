@@ -89,7 +89,7 @@ async fn serve(plan: Plan, log_bytes_kept: u64) -> Result<ExitCode, Failure> {
     let config = NodeConfig {
         node_id: plan.node_id,
         data_dir: plan.data_dir,
-        peer_listener,
+        peer_listener: Box::new(peer_listener),
         advertise_peer: addresses.advertise_peer,
         advertise_http: addresses.advertise_http,
         initial_cluster: plan.initial_cluster,

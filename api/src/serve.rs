@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncWrite as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::handed_over::AfterWait;
 use crate::key_routes::PeerAddress;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits};
+use crate::listen::{Listen, Socket};
 use crate::watch::Watch;
 use crate::wire::Wire;
 
@@ -47,13 +48,13 @@ enum Stage {
 /// [`Limits::drain_timeout`] while idle connections close at once, and returns when no connection
 /// is left. A request that is not answered by then sees its connection closed: a caller that waits
 /// in line goes on at another node under the same uuid.
-pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) {
+pub async fn serve(mut listener: impl Listen, app: App, shutdown: impl Future<Output = ()>) {
     let limits = Arc::clone(app.limits());
     let permits_max = u32::try_from(limits.connections_max).unwrap_or(u32::MAX);
     let permits = Arc::new(Semaphore::new(limits.connections_max));
     let (stage, stages) = watch::channel(Stage::Serving);
     tokio::select! {
-        () = accept(&listener, &app, &permits, &stages) => {}
+        () = accept(&mut listener, &app, &permits, &stages) => {}
         () = shutdown => {}
     }
     drop(listener);
@@ -75,7 +76,7 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output
 
 /// Accepts for ever.
 async fn accept(
-    listener: &TcpListener,
+    listener: &mut impl Listen,
     app: &App,
     permits: &Arc<Semaphore>,
     stages: &watch::Receiver<Stage>,
@@ -83,11 +84,13 @@ async fn accept(
     let mut pause = ACCEPT_PAUSE_MIN;
     loop {
         match listener.accept().await {
-            Ok((stream, from)) => {
+            Ok((mut stream, from)) => {
                 pause = ACCEPT_PAUSE_MIN;
                 let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
                     tracing::debug!("over the limit of connections: one is closed");
-                    let _ = stream.try_write(FULL);
+                    // What a fresh socket does not take at once is not waited for.
+                    let mut cx = Context::from_waker(Waker::noop());
+                    let _ = Pin::new(&mut stream).poll_write(&mut cx, FULL);
                     continue;
                 };
                 let app = app.clone();
@@ -104,7 +107,7 @@ async fn accept(
 
 /// Serves one connection to its end. The permit is the place it takes up.
 async fn connection(
-    stream: TcpStream,
+    stream: impl Socket,
     from: IpAddr,
     app: App,
     mut stages: watch::Receiver<Stage>,
@@ -112,8 +115,6 @@ async fn connection(
 ) {
     // Dropped last: the place is free when the socket is.
     let _place = permit;
-    // An answer is one small write: waiting to fill a packet would only delay it.
-    let _ = stream.set_nodelay(true);
     let limits = Arc::clone(app.limits());
     let watch = Arc::new(Watch::new(limits.half_close_grace));
     let io = TokioIo::new(Wire::new(stream, Arc::clone(&watch)));

@@ -6,22 +6,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+use crate::listen::Socket;
 use crate::watch::Watch;
 
-pub(crate) struct Wire {
-    stream: TcpStream,
+pub(crate) struct Wire<S> {
+    stream: S,
     watch: Arc<Watch>,
 }
 
-impl Wire {
-    pub(crate) fn new(stream: TcpStream, watch: Arc<Watch>) -> Self {
+impl<S> Wire<S> {
+    pub(crate) fn new(stream: S, watch: Arc<Watch>) -> Self {
         Self { stream, watch }
     }
 }
 
-impl AsyncRead for Wire {
+impl<S: Socket> AsyncRead for Wire<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -40,7 +40,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl<S: Socket> AsyncWrite for Wire<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::{Clocks, SystemClocks};
+use crate::peer::{Connect, Listen, Tcp};
 use evermind_lock::command::{KeyHash, NodeId};
 use evermind_lock::names::IdentityId;
 use evermind_storage::disk::Disk;
+use evermind_storage::log::LogOptions;
 use evermind_storage::machine::TableEngine;
 use evermind_storage::runner::Runner;
-use tokio::net::TcpListener;
-
-use super::clock::{Clocks, SystemClocks};
 
 /// What a node is started with.
 pub struct NodeConfig {
@@ -22,7 +22,7 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Where peers connect. Bound by the caller, so that a taken port is told before anything
     /// starts.
-    pub peer_listener: TcpListener,
+    pub peer_listener: Box<dyn Listen>,
     /// `host:port` under which peers reach `peer_listener`.
     pub advertise_peer: String,
     /// `http://host:port` under which clients reach this node; shown by `/v1/cluster`.
@@ -72,6 +72,10 @@ pub struct Seams {
     pub runner: Arc<dyn Runner>,
     /// What keeps the checkpoint of the lease table.
     pub tables: Arc<dyn TableEngine>,
+    /// The sizes of the log.
+    pub log: LogOptions,
+    /// What dials peers.
+    pub connector: Arc<dyn Connect>,
     /// Monotonic and wall time.
     pub clocks: Arc<dyn Clocks>,
     /// Fills with bytes that never repeat: disk ids and nonces.
@@ -87,6 +91,8 @@ impl Default for Seams {
             disk: Arc::new(evermind_storage::disk::RealDisk),
             runner: Arc::new(evermind_storage::runner::Threads),
             tables: Arc::new(evermind_storage::machine::SledTables),
+            log: LogOptions::default(),
+            connector: Arc::new(Tcp),
             clocks: Arc::new(SystemClocks),
             // Without randomness neither a disk's number nor a proof means anything.
             random: Arc::new(|bytes| getrandom::fill(bytes).expect("the system gives randomness")),

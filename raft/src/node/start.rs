@@ -18,7 +18,7 @@ use evermind_lock::command::NodeId;
 use evermind_lock::outcome::Event;
 use evermind_storage::data_dir::{DataDir, DirLock, Identity};
 use evermind_storage::disk::Disk;
-use evermind_storage::log::{LogOptions, LogStore};
+use evermind_storage::log::LogStore;
 use evermind_storage::machine::{
     Applied, Checkpointer, Checkpoints, LogExtent, Machine, MachineOptions, Observer, Progress,
 };
@@ -266,7 +266,7 @@ fn open(config: &NodeConfig, seams: &Seams, lock: Option<DirLock>) -> Result<Ope
         &dir.log(),
         Arc::clone(&seams.disk),
         Arc::clone(&seams.runner),
-        LogOptions::default(),
+        seams.log,
     )
     .map_err(|error| storage(&error))?;
     let recovered = log.recovered();
@@ -321,6 +321,7 @@ fn endpoint(
     };
     let admission = Arc::clone(core) as Arc<dyn peer::Admission>;
     let mut endpoint = Endpoint::new(identity, addresses.clone(), admission);
+    endpoint.connector = Arc::clone(&seams.connector);
     let random = Arc::clone(&seams.random);
     endpoint.nonces = Arc::new(move |nonce| random(nonce));
     endpoint

@@ -42,6 +42,12 @@ impl Connect for Tcp {
     }
 }
 
+impl Listen for Box<dyn Listen> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(PeerStream, SocketAddr)>> {
+        (**self).accept()
+    }
+}
+
 impl Listen for TcpListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(PeerStream, SocketAddr)>> {
         Box::pin(async move {
