@@ -125,7 +125,7 @@ fn from_a_licence_to_a_lock_and_back() {
     ]);
     shell
         .env("KEY", &api_key)
-        .env("EVERMIND", EVERMIND)
+        .env("EVERMIND", &*EVERMIND)
         .env("EVERMIND_LICENCE_KEY", &licence_key);
     shell.env(
         "EVERMIND_BASE_URL",

@@ -9,7 +9,7 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
-mod harness;
+use evermind_harness as harness;
 
 mod accounts;
 mod bad_callers;

@@ -13,14 +13,14 @@ use super::http::Answer;
 
 /// What was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Acquire,
     Extend,
     Release,
 }
 
 impl Kind {
-    pub(crate) fn path(self) -> &'static str {
+    pub fn path(self) -> &'static str {
         match self {
             Kind::Acquire => "/lock/acquire",
             Kind::Extend => "/lock/extend",
@@ -31,7 +31,7 @@ impl Kind {
 
 /// What was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Told {
+pub enum Told {
     /// An acquire or an extend went well.
     Holds {
         token: u64,
@@ -49,20 +49,20 @@ pub(crate) enum Told {
 
 /// One HTTP request and what came of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Record {
-    pub(crate) kind: Kind,
-    pub(crate) key: String,
-    pub(crate) uuid: String,
-    pub(crate) invoked: Instant,
+pub struct Record {
+    pub kind: Kind,
+    pub key: String,
+    pub uuid: String,
+    pub invoked: Instant,
     /// When the answer was read, or the caller gave the connection up.
-    pub(crate) returned: Instant,
-    pub(crate) told: Told,
-    pub(crate) log_index: Option<u64>,
+    pub returned: Instant,
+    pub told: Told,
+    pub log_index: Option<u64>,
 }
 
 impl Record {
     /// The record of an answered request.
-    pub(crate) fn answered(kind: Kind, key: &str, uuid: &str, answer: &Answer) -> Self {
+    pub fn answered(kind: Kind, key: &str, uuid: &str, answer: &Answer) -> Self {
         let body = answer.json();
         let millis = |field: &str| Duration::from_millis(body[field].as_u64().unwrap_or_default());
         let told = match (answer.status, kind) {
@@ -92,35 +92,35 @@ impl Record {
 
 /// Every record, in no order.
 #[derive(Debug, Default)]
-pub(crate) struct History {
+pub struct History {
     records: Mutex<Vec<Record>>,
 }
 
 /// A grant as its holder knew it.
 #[derive(Debug, Clone)]
-pub(crate) struct Grant {
-    pub(crate) key: String,
-    pub(crate) uuid: String,
-    pub(crate) token: u64,
+pub struct Grant {
+    pub key: String,
+    pub uuid: String,
+    pub token: u64,
     /// When its uuid was first sent.
-    pub(crate) asked: Instant,
+    pub asked: Instant,
     /// When its token was first read.
-    pub(crate) acked: Instant,
+    pub acked: Instant,
     /// Until when its holder may act on it.
-    pub(crate) believed_until: Instant,
+    pub believed_until: Instant,
 }
 
 impl History {
-    pub(crate) fn record(&self, record: Record) {
+    pub fn record(&self, record: Record) {
         self.records.lock().unwrap().push(record);
     }
 
-    pub(crate) fn records(&self) -> Vec<Record> {
+    pub fn records(&self) -> Vec<Record> {
         self.records.lock().unwrap().clone()
     }
 
     /// When the first grant was read of those that were asked for after `moment`.
-    pub(crate) fn first_grant_asked_after(&self, moment: Instant) -> Option<Instant> {
+    pub fn first_grant_asked_after(&self, moment: Instant) -> Option<Instant> {
         let records = self.records.lock().unwrap();
         let new = records
             .iter()
@@ -131,7 +131,7 @@ impl History {
     }
 
     /// Every grant that was read. A uuid stands for one acquisition in what is recorded here.
-    pub(crate) fn grants(&self) -> Vec<Grant> {
+    pub fn grants(&self) -> Vec<Grant> {
         let records = self.records();
         let mut asked: HashMap<(&str, &str), Instant> = HashMap::new();
         let mut released: HashMap<(&str, &str), Instant> = HashMap::new();

@@ -8,12 +8,12 @@ const POLL_EVERY: Duration = Duration::from_millis(10);
 
 /// Looks until `probe` has an answer, and panics with `what` if that takes longer than `within`.
 #[track_caller]
-pub(crate) fn until<T>(what: &str, within: Duration, probe: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, within: Duration, probe: impl FnMut() -> Option<T>) -> T {
     until_or(within, probe).unwrap_or_else(|| panic!("not within {within:?}: {what}"))
 }
 
 /// Looks until `probe` has an answer, for at most `within`.
-pub(crate) fn until_or<T>(within: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn until_or<T>(within: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + within;
     loop {
         if let Some(found) = probe() {

@@ -18,18 +18,18 @@ const LEASE_MS: u64 = 20_000;
 
 /// What the clients did.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub struct Report {
     /// Acquire and release, both answered.
-    pub(crate) cycles: u64,
+    pub cycles: u64,
     /// How often a client had to go on at another node.
-    pub(crate) moves: u64,
+    pub moves: u64,
     /// Operations that failed although the client did what the contract says.
-    pub(crate) failures: Vec<String>,
-    pub(crate) took: Duration,
+    pub failures: Vec<String>,
+    pub took: Duration,
 }
 
 impl Report {
-    pub(crate) fn cycles_per_second(&self) -> f64 {
+    pub fn cycles_per_second(&self) -> f64 {
         #[allow(clippy::cast_precision_loss, reason = "a figure to print")]
         let cycles = self.cycles as f64;
         cycles / self.took.as_secs_f64()
@@ -38,7 +38,7 @@ impl Report {
 
 /// Clients that run, as their story sees them.
 #[derive(Debug, Default)]
-pub(crate) struct Load {
+pub struct Load {
     stop: AtomicBool,
     cycles: AtomicU64,
     moves: AtomicU64,
@@ -47,7 +47,7 @@ pub(crate) struct Load {
 
 impl Load {
     /// Acquire and release, both answered, so far.
-    pub(crate) fn cycles(&self) -> u64 {
+    pub fn cycles(&self) -> u64 {
         self.cycles.load(Ordering::Relaxed)
     }
 }
@@ -62,7 +62,7 @@ impl Drop for StopAtEnd<'_> {
 }
 
 /// Runs `story` while `clients` work, spread over the nodes.
-pub(crate) fn under_load<R>(
+pub fn under_load<R>(
     cluster: &TestCluster,
     clients: u64,
     history: &History,

@@ -17,14 +17,14 @@ const BLOCK_PORTS: u16 = 20;
 
 /// A block of ports: this process's own until dropped.
 #[derive(Debug)]
-pub(crate) struct Ports {
+pub struct Ports {
     base: u16,
     _lock: File,
 }
 
 impl Ports {
     /// Reserves a block of which every port is free.
-    pub(crate) fn reserve() -> Self {
+    pub fn reserve() -> Self {
         let dir = std::env::temp_dir().join("evermind-test-ports");
         fs::create_dir_all(&dir).expect("a directory for port reservations");
         // Neighbouring process ids start far apart, so that blocks are rarely contended.
@@ -41,7 +41,7 @@ impl Ports {
     }
 
     /// The port `offset` places into the block.
-    pub(crate) fn port(&self, offset: u16) -> u16 {
+    pub fn port(&self, offset: u16) -> u16 {
         assert!(offset < BLOCK_PORTS, "a block has {BLOCK_PORTS} ports");
         self.base + offset
     }

@@ -13,7 +13,7 @@ use super::until::until_or;
 
 /// A process whose output is read while it runs; killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub struct Running {
     child: Child,
     lines: Receiver<String>,
     stderr: Option<JoinHandle<String>>,
@@ -21,15 +21,15 @@ pub(crate) struct Running {
 
 /// What is left of a process that ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Running {
     #[track_caller]
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -57,27 +57,27 @@ impl Running {
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid().cast_signed()), signal).expect("the process is there");
     }
 
     /// The next line of its standard output.
-    pub(crate) fn line(&self, within: Duration) -> Option<String> {
+    pub fn line(&self, within: Duration) -> Option<String> {
         self.lines.recv_timeout(within).ok()
     }
 
     /// How it ended, or `None` if it has not by then.
-    pub(crate) fn exit(&mut self, within: Duration) -> Option<ExitStatus> {
+    pub fn exit(&mut self, within: Duration) -> Option<ExitStatus> {
         until_or(within, || self.child.try_wait().expect("its own child"))
     }
 
     /// Waits for its end, and panics with what it said if that does not come.
     #[track_caller]
-    pub(crate) fn end(mut self, within: Duration) -> Ended {
+    pub fn end(mut self, within: Duration) -> Ended {
         let Some(status) = self.exit(within) else {
             self.child
                 .kill()
@@ -117,6 +117,6 @@ impl Drop for Running {
 
 /// Runs a command to its end.
 #[track_caller]
-pub(crate) fn run(command: Command, within: Duration) -> Ended {
+pub fn run(command: Command, within: Duration) -> Ended {
     Running::start(command).end(within)
 }

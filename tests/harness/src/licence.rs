@@ -8,21 +8,15 @@ use super::http::{Answer, Request};
 
 /// A licence, its key in clear.
 #[derive(Debug, Clone)]
-pub(crate) struct Licence {
-    pub(crate) id: String,
-    pub(crate) key: String,
+pub struct Licence {
+    pub id: String,
+    pub key: String,
 }
 
 impl TestCluster {
     /// Sends a request of the operator's to one node.
     #[track_caller]
-    pub(crate) fn admin(
-        &self,
-        node: u64,
-        method: &'static str,
-        path: &str,
-        body: &Value,
-    ) -> Answer {
+    pub fn admin(&self, node: u64, method: &'static str, path: &str, body: &Value) -> Answer {
         let request = match method {
             "POST" => Request::json(path, body),
             method => Request::new(method, path),
@@ -33,7 +27,7 @@ impl TestCluster {
 
     /// Issues a licence, or panics. `more` goes over the name.
     #[track_caller]
-    pub(crate) fn licence(&self, name: &str, more: &Value) -> Licence {
+    pub fn licence(&self, name: &str, more: &Value) -> Licence {
         let mut body = json!({ "name": name });
         for (field, value) in more.as_object().into_iter().flatten() {
             body[field] = value.clone();
@@ -48,7 +42,7 @@ impl TestCluster {
 
     /// Makes an API key at one node, or panics.
     #[track_caller]
-    pub(crate) fn make_key(&self, node: u64, licence: &Licence) -> String {
+    pub fn make_key(&self, node: u64, licence: &Licence) -> String {
         let body = json!({ "licenceKey": licence.key });
         let answer = self.client(node).send(&Request::json("/api-key", &body));
         assert_eq!(answer.status, 200, "{answer}");
@@ -57,7 +51,7 @@ impl TestCluster {
 
     /// Deletes an API key at one node.
     #[track_caller]
-    pub(crate) fn delete_key(&self, node: u64, licence: &Licence, api_key: &str) -> Answer {
+    pub fn delete_key(&self, node: u64, licence: &Licence, api_key: &str) -> Answer {
         let body = json!({ "licenceKey": licence.key, "apiKey": api_key });
         let request = Request::json_by("DELETE", "/api-key", &body);
         self.client(node).send(&request)
@@ -65,7 +59,7 @@ impl TestCluster {
 
     /// Attempts charged so far.
     #[track_caller]
-    pub(crate) fn used(&self, node: u64, licence: &Licence) -> u64 {
+    pub fn used(&self, node: u64, licence: &Licence) -> u64 {
         let path = format!("/admin/licences/{}/usage", licence.id);
         let answer = self.admin(node, "GET", &path, &Value::Null);
         assert_eq!(answer.status, 200, "{answer}");
@@ -73,7 +67,7 @@ impl TestCluster {
     }
 
     /// A client of one node with another key.
-    pub(crate) fn client_with(&self, node: u64, api_key: &str) -> Client {
+    pub fn client_with(&self, node: u64, api_key: &str) -> Client {
         Client {
             api_key: api_key.to_owned(),
             ..self.client(node)

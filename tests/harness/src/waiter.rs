@@ -12,7 +12,7 @@ use super::until::until;
 
 /// An acquire that was sent and is not answered yet.
 #[derive(Debug)]
-pub(crate) struct Waiter {
+pub struct Waiter {
     connection: Connection,
     within: Duration,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Waiter {
 impl Waiter {
     /// Sends the acquire. Returns when the bytes are with the kernel, not when it stands in line.
     #[track_caller]
-    pub(crate) fn send(client: &Client, body: &Value) -> Self {
+    pub fn send(client: &Client, body: &Value) -> Self {
         let mut connection = Connection::open(client.address).expect("the node listens");
         let request = client.request("/lock/acquire", body);
         connection.send(&request.bytes()).expect("the node reads");
@@ -33,7 +33,7 @@ impl Waiter {
     /// Sends an acquire that waits for up to a minute, and returns when it stands in line as the
     /// `place`th.
     #[track_caller]
-    pub(crate) fn join(client: &Client, key: &str, uuid: &str, place: u64) -> Self {
+    pub fn join(client: &Client, key: &str, uuid: &str, place: u64) -> Self {
         let waiter = Self::send(client, &minute_long(key, uuid));
         until(
             &format!("{uuid} stands in line for {key}"),
@@ -44,13 +44,13 @@ impl Waiter {
     }
 
     /// Hangs up.
-    pub(crate) fn hang_up(self) {
+    pub fn hang_up(self) {
         drop(self);
     }
 
     /// The answer, whenever it comes.
     #[track_caller]
-    pub(crate) fn answer(mut self) -> Answer {
+    pub fn answer(mut self) -> Answer {
         let deadline = Instant::now() + self.within;
         self.connection
             .receive(deadline)
@@ -58,18 +58,18 @@ impl Waiter {
     }
 
     /// The answer, if it comes in this time.
-    pub(crate) fn try_answer(&mut self, within: Duration) -> io::Result<Answer> {
+    pub fn try_answer(&mut self, within: Duration) -> io::Result<Answer> {
         self.connection.receive(Instant::now() + within)
     }
 
     /// Goes on waiting on another thread.
-    pub(crate) fn in_background(self) -> JoinHandle<Answer> {
+    pub fn in_background(self) -> JoinHandle<Answer> {
         thread::spawn(move || self.answer())
     }
 }
 
 /// An acquire in strict order that waits for up to a minute, and then holds for one.
-pub(crate) fn minute_long(key: &str, uuid: &str) -> Value {
+pub fn minute_long(key: &str, uuid: &str) -> Value {
     json!({
         "key": key, "uuid": uuid, "lease": 60_000, "fifo": true,
         "retryAttempts": 120, "retryDelay": 500,

@@ -7,7 +7,7 @@ use super::history::{Grant, History, Record};
 
 /// Checks every rule, and panics with each violation.
 #[track_caller]
-pub(crate) fn assert_safe(history: &History) {
+pub fn assert_safe(history: &History) {
     let grants = history.grants();
     let mut violations = two_holders(&grants);
     violations.extend(shared_tokens(&grants));
@@ -112,7 +112,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::harness::history::{Kind, Told};
+    use crate::history::{Kind, Told};
 
     /// A history in milliseconds from a common start.
     struct Script {

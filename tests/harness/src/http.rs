@@ -9,19 +9,19 @@ use serde_json::Value;
 
 /// What a server sent back.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
     /// Just before the request's first byte was sent.
-    pub(crate) invoked: Instant,
+    pub invoked: Instant,
     /// Just after the answer's last byte was read.
-    pub(crate) returned: Instant,
+    pub returned: Instant,
 }
 
 impl Answer {
     /// A header by its name, in any case.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(n, _)| n.eq_ignore_ascii_case(name))
@@ -29,19 +29,19 @@ impl Answer {
     }
 
     /// The body as JSON; `Null` where it is none.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
     /// The entry of the log that this answer came of.
-    pub(crate) fn log_index(&self) -> Option<u64> {
+    pub fn log_index(&self) -> Option<u64> {
         self.header("evermind-log-index")
             .and_then(|v| v.parse().ok())
     }
 
     /// A whole number of the body.
     #[track_caller]
-    pub(crate) fn number(&self, field: &str) -> u64 {
+    pub fn number(&self, field: &str) -> u64 {
         self.json()[field]
             .as_u64()
             .unwrap_or_else(|| panic!("no number `{field}` in {self}"))
@@ -49,7 +49,7 @@ impl Answer {
 
     /// A text of the body.
     #[track_caller]
-    pub(crate) fn text(&self, field: &str) -> String {
+    pub fn text(&self, field: &str) -> String {
         let body = self.json();
         let text = body[field].as_str();
         text.unwrap_or_else(|| panic!("no text `{field}` in {self}"))
@@ -57,11 +57,11 @@ impl Answer {
     }
 
     /// The failure's `code`, or nothing.
-    pub(crate) fn code(&self) -> String {
+    pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    pub(crate) fn token(&self) -> u64 {
+    pub fn token(&self) -> u64 {
         self.number("fencingToken")
     }
 }
@@ -80,7 +80,7 @@ impl std::fmt::Display for Answer {
 
 /// A request that is at least framed as one should be.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
+pub struct Request {
     method: &'static str,
     path: String,
     headers: Vec<(String, String)>,
@@ -88,7 +88,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    pub(crate) fn new(method: &'static str, path: impl Into<String>) -> Self {
+    pub fn new(method: &'static str, path: impl Into<String>) -> Self {
         Self {
             method,
             path: path.into(),
@@ -97,12 +97,12 @@ impl Request {
         }
     }
 
-    pub(crate) fn get(path: impl Into<String>) -> Self {
+    pub fn get(path: impl Into<String>) -> Self {
         Self::new("GET", path)
     }
 
     /// A POST with no `Content-Type` yet.
-    pub(crate) fn post(path: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+    pub fn post(path: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
         Self {
             body: Some(body.into()),
             ..Self::new("POST", path)
@@ -110,28 +110,30 @@ impl Request {
     }
 
     /// A POST of JSON.
-    pub(crate) fn json(path: impl Into<String>, body: &Value) -> Self {
+    pub fn json(path: impl Into<String>, body: &Value) -> Self {
         Self::post(path, body.to_string()).with("Content-Type", "application/json")
     }
 
     /// JSON by another method.
-    pub(crate) fn json_by(method: &'static str, path: impl Into<String>, body: &Value) -> Self {
+    pub fn json_by(method: &'static str, path: impl Into<String>, body: &Value) -> Self {
         Self {
             method,
             ..Self::json(path, body)
         }
     }
 
-    pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
     }
 
-    pub(crate) fn bearer(self, api_key: &str) -> Self {
+    #[must_use]
+    pub fn bearer(self, api_key: &str) -> Self {
         self.with("Authorization", format!("Bearer {api_key}"))
     }
 
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!(
             "{} {} HTTP/1.1\r\nHost: localhost\r\n",
             self.method, self.path
@@ -151,7 +153,7 @@ impl Request {
 
 /// One TCP connection to a server.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     stream: TcpStream,
     /// Read from the socket, and not yet part of an answer.
     unread: Vec<u8>,
@@ -164,7 +166,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
 impl Connection {
-    pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
+    pub fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, CONNECT_WITHIN)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(WRITE_WITHIN))?;
@@ -176,13 +178,13 @@ impl Connection {
     }
 
     /// Sends bytes, whatever they are.
-    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.invoked = Instant::now();
         self.stream.write_all(bytes)
     }
 
     /// The next final answer; interim ones (100 Continue) are passed over.
-    pub(crate) fn receive(&mut self, deadline: Instant) -> io::Result<Answer> {
+    pub fn receive(&mut self, deadline: Instant) -> io::Result<Answer> {
         loop {
             let answer = self.receive_any(deadline)?;
             if answer.status >= 200 {
@@ -192,14 +194,14 @@ impl Connection {
     }
 
     /// Sends one request and waits for its answer.
-    pub(crate) fn call(&mut self, request: &Request, within: Duration) -> io::Result<Answer> {
+    pub fn call(&mut self, request: &Request, within: Duration) -> io::Result<Answer> {
         let deadline = Instant::now() + within;
         self.send(&request.bytes())?;
         self.receive(deadline)
     }
 
     /// Whether the server closes this connection by the deadline, whatever it says before that.
-    pub(crate) fn closes_by(&mut self, deadline: Instant) -> bool {
+    pub fn closes_by(&mut self, deadline: Instant) -> bool {
         loop {
             match self.fill(deadline) {
                 Ok(0) => return true,
@@ -211,7 +213,7 @@ impl Connection {
     }
 
     /// Whether the server closes this connection by the deadline and says nothing more.
-    pub(crate) fn is_over_by(&mut self, deadline: Instant) -> bool {
+    pub fn is_over_by(&mut self, deadline: Instant) -> bool {
         self.closes_by(deadline) && self.unread.is_empty()
     }
 
@@ -322,7 +324,7 @@ impl Connection {
 }
 
 /// Whether the time was up, as opposed to the connection being gone.
-pub(crate) fn is_timeout(error: &io::Error) -> bool {
+pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
 }
 

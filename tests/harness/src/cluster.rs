@@ -19,7 +19,7 @@ use super::process::NodeProcess;
 use super::until::{until, until_or};
 
 /// Nodes are numbered from 1.
-pub(crate) const NODES: [u64; 3] = [1, 2, 3];
+pub const NODES: [u64; 3] = [1, 2, 3];
 
 /// Two cores that also run other tests and compile; a node of its own is ready in well under 1 s.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -31,11 +31,11 @@ const LOG_LINES_SHOWN: usize = 40;
 
 /// A cluster of three. `&self` everywhere: stories kill and start nodes while clients run.
 #[derive(Debug)]
-pub(crate) struct TestCluster {
+pub struct TestCluster {
     test: String,
-    pub(crate) api_key: String,
+    pub api_key: String,
     /// What opens the admin routes of every node.
-    pub(crate) admin_token: String,
+    pub admin_token: String,
     nodes: Vec<NodeProcess>,
     dir: Option<TempDir>,
     ports: Ports,
@@ -43,7 +43,7 @@ pub(crate) struct TestCluster {
 
 impl TestCluster {
     /// Starts three nodes and returns when each is ready.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         let cluster = Self::prepare();
         for id in NODES {
             cluster.node(id).start();
@@ -53,12 +53,12 @@ impl TestCluster {
     }
 
     /// Everything that three nodes need, none of them started.
-    pub(crate) fn prepare() -> Self {
+    pub fn prepare() -> Self {
         Self::prepare_with(&[])
     }
 
     /// The same, with more arguments for each node.
-    pub(crate) fn prepare_with(more: &[&str]) -> Self {
+    pub fn prepare_with(more: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("evermind-test-")
             .tempdir()
@@ -105,7 +105,7 @@ impl TestCluster {
         }
     }
 
-    pub(crate) fn node(&self, id: u64) -> &NodeProcess {
+    pub fn node(&self, id: u64) -> &NodeProcess {
         self.nodes
             .iter()
             .find(|node| node.id == id)
@@ -113,22 +113,22 @@ impl TestCluster {
     }
 
     /// A directory that goes with the cluster.
-    pub(crate) fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         self.dir.as_ref().expect("kept until drop").path()
     }
 
     /// A port of the reserved block that no node uses.
-    pub(crate) fn spare_port(&self, which: u16) -> u16 {
+    pub fn spare_port(&self, which: u16) -> u16 {
         self.ports.port(6 + which)
     }
 
     /// Every node's address, in the order of their ids.
-    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+    pub fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(|node| node.http).collect()
     }
 
     /// A client of one node.
-    pub(crate) fn client(&self, id: u64) -> Client {
+    pub fn client(&self, id: u64) -> Client {
         Client {
             address: self.node(id).http,
             api_key: self.api_key.clone(),
@@ -136,12 +136,12 @@ impl TestCluster {
     }
 
     /// `kill -9`.
-    pub(crate) fn kill(&self, id: u64) {
+    pub fn kill(&self, id: u64) {
         self.node(id).kill();
     }
 
     /// SIGSTOP: the process stands still when this returns, its sockets stay open.
-    pub(crate) fn pause(&self, id: u64) {
+    pub fn pause(&self, id: u64) {
         self.node(id).signal(Signal::SIGSTOP);
         // A signal is only on its way when it is sent, and a thread that runs goes on meanwhile.
         until(&format!("node {id} stands still"), LOOK_WITHIN, || {
@@ -150,24 +150,24 @@ impl TestCluster {
     }
 
     /// SIGCONT.
-    pub(crate) fn resume(&self, id: u64) {
+    pub fn resume(&self, id: u64) {
         self.node(id).signal(Signal::SIGCONT);
     }
 
     /// SIGTERM, and how it ended, or `None` if it did not within the time.
-    pub(crate) fn terminate(&self, id: u64, within: Duration) -> Option<ExitStatus> {
+    pub fn terminate(&self, id: u64, within: Duration) -> Option<ExitStatus> {
         self.node(id).signal(Signal::SIGTERM);
         self.node(id).exit(within)
     }
 
     /// Starts a node that is down, on the data it left, and waits until it is ready.
-    pub(crate) fn restart(&self, id: u64) {
+    pub fn restart(&self, id: u64) {
         self.node(id).start();
         self.await_node_ready(id);
     }
 
     /// Waits until every running node is ready.
-    pub(crate) fn await_ready(&self) {
+    pub fn await_ready(&self) {
         for id in self.running() {
             self.await_node_ready(id);
         }
@@ -184,7 +184,7 @@ impl TestCluster {
         });
     }
 
-    pub(crate) fn running(&self) -> Vec<u64> {
+    pub fn running(&self) -> Vec<u64> {
         self.nodes
             .iter()
             .filter(|node| node.is_running())
@@ -193,14 +193,14 @@ impl TestCluster {
     }
 
     /// The leader, as it says of itself and a majority agrees.
-    pub(crate) fn leader(&self) -> u64 {
+    pub fn leader(&self) -> u64 {
         until("a majority names one leader", LEADER_WITHIN, || {
             self.leader_now(&self.running())
         })
     }
 
     /// The leader, asked of these nodes only: others may be stopped.
-    pub(crate) fn leader_among(&self, ids: &[u64]) -> u64 {
+    pub fn leader_among(&self, ids: &[u64]) -> u64 {
         until("two nodes name one leader", LEADER_WITHIN, || {
             self.leader_now(ids)
         })
@@ -221,7 +221,7 @@ impl TestCluster {
     }
 
     /// A node that does not lead.
-    pub(crate) fn followers(&self) -> Vec<u64> {
+    pub fn followers(&self) -> Vec<u64> {
         let leader = self.leader();
         self.running()
             .into_iter()
@@ -230,7 +230,7 @@ impl TestCluster {
     }
 
     /// What a node says of its cluster, if it says anything.
-    pub(crate) fn status(&self, id: u64) -> Option<Value> {
+    pub fn status(&self, id: u64) -> Option<Value> {
         self.look(id, "/v1/cluster")
             .filter(|answer| answer.status == 200)
             .map(|a| a.json())
@@ -244,7 +244,7 @@ impl TestCluster {
     }
 
     /// Waits until every member's disk and address are in the replicated state.
-    pub(crate) fn await_members_recorded(&self) {
+    pub fn await_members_recorded(&self) {
         until(
             "each node knows where every member is",
             LEADER_WITHIN,
@@ -267,7 +267,7 @@ impl TestCluster {
     }
 
     /// Waits until a log says something. Logs are for people: this is for what they must be told.
-    pub(crate) fn log_says(&self, id: u64, what: &str, within: Duration) -> bool {
+    pub fn log_says(&self, id: u64, what: &str, within: Duration) -> bool {
         let found = || {
             self.node(id)
                 .log_text()

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why an operation failed although the contract's retries were made.
 #[derive(Debug, Clone)]
-pub(crate) struct Failed(pub(crate) String);
+pub struct Failed(pub String);
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,21 +28,21 @@ impl fmt::Display for Failed {
 
 /// A client of the whole cluster, on one kept-alive connection.
 #[derive(Debug)]
-pub(crate) struct Caller<'a> {
+pub struct Caller<'a> {
     addresses: Vec<SocketAddr>,
     at: usize,
     connection: Option<Connection>,
     api_key: String,
     history: &'a History,
     /// One HTTP request is given up after this long: its window + 10 s is the contract's bound.
-    pub(crate) answer_within: Duration,
+    pub answer_within: Duration,
     /// How often it had to go on elsewhere.
-    pub(crate) moves: u64,
+    pub moves: u64,
 }
 
 impl<'a> Caller<'a> {
     /// A client that begins at one node.
-    pub(crate) fn new(cluster: &TestCluster, node: u64, history: &'a History) -> Self {
+    pub fn new(cluster: &TestCluster, node: u64, history: &'a History) -> Self {
         let at = usize::try_from(node - 1).expect("small");
         Self {
             addresses: cluster.addresses(),
@@ -56,12 +56,7 @@ impl<'a> Caller<'a> {
     }
 
     /// Acquires under `uuid`; the answer is 200 or 423.
-    pub(crate) fn acquire(
-        &mut self,
-        key: &str,
-        uuid: &str,
-        more: &Value,
-    ) -> Result<Answer, Failed> {
+    pub fn acquire(&mut self, key: &str, uuid: &str, more: &Value) -> Result<Answer, Failed> {
         let mut body = json!({"key": key, "uuid": uuid});
         for (name, value) in more.as_object().into_iter().flatten() {
             body[name] = value.clone();
@@ -74,7 +69,7 @@ impl<'a> Caller<'a> {
     }
 
     /// Releases. Where an earlier try may have done it, finding it done is well.
-    pub(crate) fn release(&mut self, key: &str, uuid: &str) -> Result<Answer, Failed> {
+    pub fn release(&mut self, key: &str, uuid: &str) -> Result<Answer, Failed> {
         let body = json!({"key": key, "uuid": uuid});
         let (answer, tries) = self.call(Kind::Release, key, uuid, &body)?;
         match answer.status {

@@ -14,20 +14,20 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Talks to one node, on a fresh connection for every request.
 #[derive(Debug, Clone)]
-pub(crate) struct Client {
-    pub(crate) address: SocketAddr,
-    pub(crate) api_key: String,
+pub struct Client {
+    pub address: SocketAddr,
+    pub api_key: String,
 }
 
 impl Client {
     /// Sends a request as it is.
-    pub(crate) fn try_send(&self, request: &Request) -> io::Result<Answer> {
+    pub fn try_send(&self, request: &Request) -> io::Result<Answer> {
         Connection::open(self.address)?.call(request, ANSWER_WITHIN)
     }
 
     /// Sends a request as it is; panics where no answer comes.
     #[track_caller]
-    pub(crate) fn send(&self, request: &Request) -> Answer {
+    pub fn send(&self, request: &Request) -> Answer {
         match self.try_send(request) {
             Ok(answer) => answer,
             Err(e) => panic!("no answer from {} to {request:?}: {e}", self.address),
@@ -35,17 +35,17 @@ impl Client {
     }
 
     #[track_caller]
-    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(&self.request(path, body))
     }
 
     /// The request that [`Client::post`] sends.
-    pub(crate) fn request(&self, path: &str, body: &Value) -> Request {
+    pub fn request(&self, path: &str, body: &Value) -> Request {
         Request::json(path, body).bearer(&self.api_key)
     }
 
     #[track_caller]
-    pub(crate) fn post_once(&self, path: &str, idempotency_key: &str, body: &Value) -> Answer {
+    pub fn post_once(&self, path: &str, idempotency_key: &str, body: &Value) -> Answer {
         self.send(
             &self
                 .request(path, body)
@@ -54,18 +54,18 @@ impl Client {
     }
 
     #[track_caller]
-    pub(crate) fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Answer {
         self.send(&Request::get(path).bearer(&self.api_key))
     }
 
     #[track_caller]
-    pub(crate) fn acquire(&self, body: &Value) -> Answer {
+    pub fn acquire(&self, body: &Value) -> Answer {
         self.post("/lock/acquire", body)
     }
 
     /// Takes a free lock for `lease_ms`, or panics.
     #[track_caller]
-    pub(crate) fn take(&self, key: &str, uuid: &str, lease_ms: u64) -> Answer {
+    pub fn take(&self, key: &str, uuid: &str, lease_ms: u64) -> Answer {
         let body = json!({"key": key, "uuid": uuid, "lease": lease_ms, "retryAttempts": 0});
         let answer = self.acquire(&body);
         assert_eq!(answer.status, 200, "taking {key}: {answer}");
@@ -74,7 +74,7 @@ impl Client {
     }
 
     #[track_caller]
-    pub(crate) fn extend(&self, key: &str, uuid: &str, extend_by_ms: u64) -> Answer {
+    pub fn extend(&self, key: &str, uuid: &str, extend_by_ms: u64) -> Answer {
         self.post(
             "/lock/extend",
             &json!({"key": key, "uuid": uuid, "extendBy": extend_by_ms}),
@@ -82,13 +82,13 @@ impl Client {
     }
 
     #[track_caller]
-    pub(crate) fn release(&self, key: &str, uuid: &str) -> Answer {
+    pub fn release(&self, key: &str, uuid: &str) -> Answer {
         self.post("/lock/release", &json!({"key": key, "uuid": uuid}))
     }
 
     /// How many stand in line for a held lock; `None` where the lock is free.
     #[track_caller]
-    pub(crate) fn waiting(&self, key: &str) -> Option<u64> {
+    pub fn waiting(&self, key: &str) -> Option<u64> {
         let answer = self.get(&format!("/v1/locks/{key}"));
         (answer.status == 200).then(|| answer.number("waiting"))
     }
@@ -96,7 +96,7 @@ impl Client {
     /// Returns when everything sent to this node before has been proposed and applied: a lock of
     /// its own goes the same way, several times over.
     #[track_caller]
-    pub(crate) fn settle(&self) {
+    pub fn settle(&self) {
         for round in 0..5 {
             let name = uuid::Uuid::now_v7().to_string();
             let key = format!("settle-{name}-{round}");

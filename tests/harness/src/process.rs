@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -13,22 +13,34 @@ use nix::unistd::Pid;
 
 use super::until::until_or;
 
-/// The program under test.
-pub(crate) const EVERMIND: &str = env!("CARGO_BIN_EXE_evermind");
+/// The program under test: what `EVERMIND_BIN` names, or what cargo built beside this program.
+pub static EVERMIND: LazyLock<PathBuf> = LazyLock::new(|| {
+    if let Some(path) = std::env::var_os("EVERMIND_BIN") {
+        return path.into();
+    }
+    let this = std::env::current_exe().expect("a running program has a path");
+    let dir = this.parent().expect("a program lies in a directory");
+    // Cargo puts tests one level below the programs.
+    let dir = match dir.parent() {
+        Some(above) if dir.ends_with("deps") => above,
+        _ => dir,
+    };
+    dir.join("evermind")
+});
 
 /// A node's process, which comes and goes, and what stays of it: its address, data and log.
 #[derive(Debug)]
-pub(crate) struct NodeProcess {
-    pub(crate) id: u64,
-    pub(crate) http: SocketAddr,
-    pub(crate) data_dir: PathBuf,
-    pub(crate) log: PathBuf,
-    pub(crate) arguments: Vec<OsString>,
+pub struct NodeProcess {
+    pub id: u64,
+    pub http: SocketAddr,
+    pub data_dir: PathBuf,
+    pub log: PathBuf,
+    pub arguments: Vec<OsString>,
     child: Mutex<Option<Child>>,
 }
 
 impl NodeProcess {
-    pub(crate) fn new(
+    pub fn new(
         id: u64,
         http: SocketAddr,
         data_dir: PathBuf,
@@ -46,11 +58,15 @@ impl NodeProcess {
     }
 
     /// Starts the process; its log goes on in the same file.
-    pub(crate) fn start(&self) {
+    pub fn start(&self) {
+        self.start_as(evermind());
+    }
+
+    /// Starts the process by a command of the caller's making, to which the arguments are added.
+    pub fn start_as(&self, mut command: Command) {
         let mut child = self.child.lock().unwrap();
         assert!(child.is_none(), "node {} runs already", self.id);
         let log = open_log(&self.log);
-        let mut command = evermind();
         // The pipe on its stdin closes when this process ends, however it ends: no node is left
         // behind. `Child` holds our end of it.
         command
@@ -61,17 +77,17 @@ impl NodeProcess {
         *child = Some(
             command
                 .spawn()
-                .unwrap_or_else(|e| panic!("starting {EVERMIND}: {e}")),
+                .unwrap_or_else(|e| panic!("starting {command:?}: {e}")),
         );
     }
 
     /// Sends a signal to the running process.
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid().cast_signed()), signal).expect("the process is there");
     }
 
     /// `kill -9`, and returns when the process is gone. Nothing happens if it is gone already.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         if let Some(mut child) = self.child.lock().unwrap().take() {
             child
                 .kill()
@@ -81,7 +97,7 @@ impl NodeProcess {
     }
 
     /// Waits for the process to end by itself.
-    pub(crate) fn exit(&self, within: Duration) -> Option<ExitStatus> {
+    pub fn exit(&self, within: Duration) -> Option<ExitStatus> {
         let status = until_or(within, || {
             let mut child = self.child.lock().unwrap();
             child
@@ -94,7 +110,7 @@ impl NodeProcess {
         Some(status)
     }
 
-    pub(crate) fn is_running(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         let mut child = self.child.lock().unwrap();
         child
             .as_mut()
@@ -102,7 +118,7 @@ impl NodeProcess {
     }
 
     /// Whether every thread of it is stopped.
-    pub(crate) fn is_stopped(&self) -> bool {
+    pub fn is_stopped(&self) -> bool {
         let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it is there");
         threads.flatten().all(|thread| {
             let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
@@ -111,7 +127,7 @@ impl NodeProcess {
         })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child
             .lock()
             .unwrap()
@@ -121,7 +137,7 @@ impl NodeProcess {
     }
 
     /// Everything that it has logged so far.
-    pub(crate) fn log_text(&self) -> String {
+    pub fn log_text(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 }
@@ -133,8 +149,8 @@ impl Drop for NodeProcess {
 }
 
 /// The program under test, without what this environment would tell it.
-pub(crate) fn evermind() -> Command {
-    let mut command = Command::new(EVERMIND);
+pub fn evermind() -> Command {
+    let mut command = Command::new(&*EVERMIND);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("EVERMIND_") {
             command.env_remove(name);
@@ -144,7 +160,7 @@ pub(crate) fn evermind() -> Command {
 }
 
 /// Whether a process that need not be ours has ended. A zombie has.
-pub(crate) fn has_ended(pid: u32) -> bool {
+pub fn has_ended(pid: u32) -> bool {
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
         // The state follows the name, which is in parentheses and may hold any character.
         Ok(stat) => stat
