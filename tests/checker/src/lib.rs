@@ -1,4 +1,15 @@
 //! Records what every client of a cluster asked and was told, and checks whether a lock server may
 //! have answered so: from outside, and against the committed log.
 
+pub mod committed;
+pub mod direct;
+pub mod grants;
 pub mod history;
+pub mod search;
+pub mod spec;
+pub mod stored;
+pub mod verdict;
+pub mod witness;
+
+pub use direct::check_direct;
+pub use verdict::{Check, ClockBound, Verdict, Violation};

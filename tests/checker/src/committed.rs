@@ -1,0 +1,1 @@
+//! The committed log, read as the one order of everything.

@@ -1,0 +1,1 @@
+//! Which grants a history shows, and what their holders could believe.

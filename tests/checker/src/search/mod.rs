@@ -1,0 +1,1 @@
+//! The general search: whether some order of the operations explains every answer, on short windows.

@@ -1,0 +1,1 @@
+//! The lock as a specification, written apart from the server.

@@ -1,0 +1,1 @@
+//! A history and a committed log as files.

@@ -1,0 +1,218 @@
+//! What the rules found.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Which rule. Its `Display` is the short name that tables use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Check {
+    /// What two callers believe of one lock never overlaps.
+    M,
+    /// A token belongs to one acquisition.
+    F1,
+    /// Tokens rise with time, over all locks.
+    F2,
+    /// The line of a lock is served in its order.
+    Q,
+    /// A look sees what is so.
+    L,
+    /// A fenced store takes no token below its highest.
+    X,
+    /// Every answered operation is in the log.
+    W0,
+    /// The log's order respects real time.
+    W1,
+    /// An expiry comes only where its lease could have run out.
+    W2,
+    /// Replaying the specification gives the answered outcome.
+    W3,
+    /// An operation id has one effect.
+    W4,
+    /// All replicas hold one log and one table.
+    W5,
+    /// Some order of the operations explains every answer: the general search.
+    G,
+}
+
+impl Check {
+    /// Every rule, in the order of tables.
+    pub const ALL: [Self; 13] = [
+        Self::M,
+        Self::F1,
+        Self::F2,
+        Self::Q,
+        Self::L,
+        Self::X,
+        Self::W0,
+        Self::W1,
+        Self::W2,
+        Self::W3,
+        Self::W4,
+        Self::W5,
+        Self::G,
+    ];
+
+    /// What the rule asks, in one line.
+    pub const fn demands(self) -> &'static str {
+        match self {
+            Self::M => "beliefs of one lock never overlap",
+            Self::F1 => "a token belongs to one acquisition",
+            Self::F2 => "tokens rise with time",
+            Self::Q => "the line is served in order",
+            Self::L => "a look sees what is so",
+            Self::X => "a fenced store takes no lower token",
+            Self::W0 => "every answered operation is in the log",
+            Self::W1 => "the log's order respects time",
+            Self::W2 => "no lease ends early",
+            Self::W3 => "the specification gives the answers",
+            Self::W4 => "an operation has one effect",
+            Self::W5 => "replicas are equal",
+            Self::G => "some order explains every answer",
+        }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A rule is called in tables what it is called here.
+        f.pad(&format!("{self:?}"))
+    }
+}
+
+/// One broken rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// The rule.
+    pub check: Check,
+    /// A readable account, with the records involved.
+    pub what: String,
+}
+
+impl Violation {
+    /// A breach of `check`.
+    pub fn new(check: Check, what: impl Into<String>) -> Self {
+        Self {
+            check,
+            what: what.into(),
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.check, self.what)
+    }
+}
+
+/// What a check, or several, found of one history.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The broken rules.
+    pub violations: Vec<Violation>,
+    /// What could not be decided, and why: as bad as a violation.
+    pub undecided: Vec<String>,
+    /// How many operations were checked.
+    pub operations: u64,
+    /// How many of them had no answer, or one that says so.
+    pub ambiguous: u64,
+    /// How many of the ambiguous ones the committed log told about.
+    pub resolved: u64,
+    /// How many windows the general search went through.
+    pub windows: u64,
+}
+
+impl Verdict {
+    /// Adds what another check found of the same history: violations add up; the counts are of the
+    /// history and do not.
+    pub fn merge(&mut self, other: Self) {
+        self.violations.extend(other.violations);
+        self.undecided.extend(other.undecided);
+        self.operations = self.operations.max(other.operations);
+        self.ambiguous = self.ambiguous.max(other.ambiguous);
+        self.resolved = self.resolved.max(other.resolved);
+        self.windows += other.windows;
+    }
+
+    /// Adds what was found of another history: every count adds up.
+    pub fn add(&mut self, other: Self) {
+        self.violations.extend(other.violations);
+        self.undecided.extend(other.undecided);
+        self.operations += other.operations;
+        self.ambiguous += other.ambiguous;
+        self.resolved += other.resolved;
+        self.windows += other.windows;
+    }
+
+    /// Whether nothing is broken and nothing undecided.
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty() && self.undecided.is_empty()
+    }
+
+    /// How often `check` was broken.
+    pub fn count(&self, check: Check) -> usize {
+        self.violations
+            .iter()
+            .filter(|violation| violation.check == check)
+            .count()
+    }
+
+    /// Panics with the whole account unless [`Self::is_clean`].
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        assert!(self.is_clean(), "{self}");
+    }
+}
+
+/// As many accounts of one rule as are printed: the first say what the next thousand say.
+const ACCOUNTS_PER_RULE: usize = 5;
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} operations checked ({} ambiguous, {} resolved from the log), {} windows searched, \
+             {} violations, {} undecided",
+            self.operations,
+            self.ambiguous,
+            self.resolved,
+            self.windows,
+            self.violations.len(),
+            self.undecided.len()
+        )?;
+        for check in Check::ALL {
+            let broken = self.count(check);
+            if broken == 0 {
+                continue;
+            }
+            writeln!(f, "{check:<3} {broken:>6}  {}", check.demands())?;
+            let accounts = self.violations.iter().filter(|v| v.check == check);
+            for violation in accounts.take(ACCOUNTS_PER_RULE) {
+                writeln!(f, "    {}", violation.what)?;
+            }
+            if broken > ACCOUNTS_PER_RULE {
+                writeln!(f, "    and {} more", broken - ACCOUNTS_PER_RULE)?;
+            }
+        }
+        for reason in self.undecided.iter().take(ACCOUNTS_PER_RULE) {
+            writeln!(f, "undecided: {reason}")?;
+        }
+        if self.undecided.len() > ACCOUNTS_PER_RULE {
+            let more = self.undecided.len() - ACCOUNTS_PER_RULE;
+            writeln!(f, "undecided: {more} more")?;
+        }
+        Ok(())
+    }
+}
+
+/// How far clocks may differ in rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockBound {
+    /// Per mille that one node's monotonic clock may run fast or slow relative to the clients'.
+    pub rate_per_mille: u64,
+}
+
+impl ClockBound {
+    /// Clocks of one rate, as where all nodes are processes of one machine.
+    pub const EXACT: Self = Self { rate_per_mille: 0 };
+}

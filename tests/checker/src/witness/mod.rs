@@ -1,0 +1,1 @@
+//! The rules that take the committed log as the order.
