@@ -29,6 +29,7 @@
 //! One step writes ([`writer`]); encoding is done by whoever appends. Recent entries stay decoded
 //! in memory; older ones are read from disk in steps of the [`crate::runner::Runner`].
 
+pub mod archive;
 mod cache;
 mod error;
 mod frame;

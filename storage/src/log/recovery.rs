@@ -266,14 +266,18 @@ impl Scan {
 }
 
 /// A frame that cannot be read.
-struct Bad {
-    what: &'static str,
+pub(super) struct Bad {
+    pub(super) what: &'static str,
     /// Whether it is provably a write that a crash cut short. Counts in the last segment only.
     torn: bool,
 }
 
 /// The frame at `offset`; none where the rest of the segment is as zero-filling left it.
-fn frame_at(bytes: &[u8], offset: usize, sequence: u64) -> Result<Option<(Header, Vec<u8>)>, Bad> {
+pub(super) fn frame_at(
+    bytes: &[u8],
+    offset: usize,
+    sequence: u64,
+) -> Result<Option<(Header, Vec<u8>)>, Bad> {
     let refuse = |what| Err(Bad { what, torn: false });
     let Some(sector) = bytes.get(offset..offset + SECTOR_BYTES) else {
         return refuse("the segment ends within a sector");
