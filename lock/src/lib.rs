@@ -7,6 +7,8 @@
 pub mod command;
 pub mod licence;
 pub mod limits;
+#[cfg(evermind_mutants)]
+pub mod mutant;
 pub mod names;
 pub mod outcome;
 pub mod record;
@@ -19,3 +21,6 @@ mod idempotency;
 mod queue;
 mod session;
 mod shards;
+
+#[cfg(all(evermind_mutants, not(debug_assertions)))]
+compile_error!("seeded bugs are for proofs alone: no build without debug assertions has them");

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{KeyId, LicenceId, OpId};
+#[cfg(evermind_mutants)]
+use crate::mutant::{self, Mutant};
 use crate::names::{Holder, IdempotencyKey};
 
 /// One HTTP request that waits.
@@ -112,6 +114,12 @@ impl From<Vec<Waiter>> for Queue {
         let mut queue = Queue::default();
         for waiter in waiters {
             queue.join(waiter);
+        }
+        #[cfg(evermind_mutants)]
+        if mutant::is(Mutant::WaiterLostOverSnapshot)
+            && let Some(line) = queue.0.as_mut()
+        {
+            Arc::make_mut(line).attached.clear();
         }
         queue
     }

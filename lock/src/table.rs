@@ -19,6 +19,8 @@ mod frozen_tests;
 mod hold;
 mod invariants;
 mod licences;
+#[cfg(evermind_mutants)]
+mod mutated;
 mod named;
 mod persist;
 mod query;
@@ -199,6 +201,14 @@ impl LockTable {
         if let Some(operation) = command.operation
             && let Some(decision) = self.admit(entry, operation)
         {
+            #[cfg(evermind_mutants)]
+            if let Action::Acquire(acquire) = &command.action
+                && self.is_zombie(operation.id)
+            {
+                // The outcome is not kept: it would lie below what was answered.
+                let outcome = self.acquire(entry, operation.id, acquire.clone());
+                return Decision { log_index, outcome };
+            }
             return decision;
         }
         let outcome = self.act(entry, command.operation, command.action);

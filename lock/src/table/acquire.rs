@@ -9,6 +9,8 @@ use crate::limits::{
     LEASE_MS_MAX, LOCKS_MAX, LOCKS_PER_IDENTITY_MAX, RETRY_ATTEMPTS_MAX, WAITERS_PER_IDENTITY_MAX,
     WAITERS_PER_RESOURCE_MAX, WINDOW_MS_MAX,
 };
+#[cfg(evermind_mutants)]
+use crate::mutant::{self, Mutant};
 use crate::names::{Holder, IdempotencyKey, Resource};
 use crate::outcome::{Granted, HeldReason, Limit, Outcome, Refusal};
 use crate::queue::{Attached, Waiter};
@@ -76,7 +78,13 @@ impl LockTable {
                 };
                 return self.attach(entry, asked);
             }
-            Recall::Answered(answer) => return self.replay_acquire(answer),
+            Recall::Answered(answer) => {
+                #[cfg(evermind_mutants)]
+                if mutant::is(Mutant::UsageCountedTwice) {
+                    self.charge(caller.licence, 1);
+                }
+                return self.replay_acquire(answer);
+            }
         };
         let resource = Resource {
             identity: caller.identity.clone(),

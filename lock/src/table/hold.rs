@@ -6,6 +6,8 @@ use crate::command::{Extend, OpId, Release};
 use crate::grant::{Grant, Newest};
 use crate::idempotency::{Answer, Endpoint, IdempotencyId};
 use crate::limits::{FENCING_TOKEN_MAX, LEASE_MS_MAX};
+#[cfg(evermind_mutants)]
+use crate::mutant::{self, Mutant};
 use crate::names::{Holder, Resource};
 use crate::outcome::{Current, Event, Granted, HeldReason, Outcome, Refusal};
 use crate::queue::Waiter;
@@ -16,7 +18,15 @@ impl LockTable {
         let named = extend.idempotency.as_ref();
         let (identity, named) = match self.recall(extend.caller, Endpoint::Extend, named) {
             Err(refusal) => return refused(refusal),
-            Ok((_, Recall::Answered(answer))) => return self.replay(answer),
+            Ok((_, Recall::Answered(answer))) => {
+                #[cfg(evermind_mutants)]
+                if let Answer::Extended { resource, .. } = &answer
+                    && mutant::is(Mutant::DoubleExtendOnRetry)
+                {
+                    let _ = self.extend_anew(resource, &extend.holder, extend.extend_by_ms);
+                }
+                return self.replay(answer);
+            }
             Ok((caller, Recall::New(named))) => (caller.identity, Some(named)),
             Ok((caller, _)) => (caller.identity, None),
         };
@@ -61,6 +71,8 @@ impl LockTable {
             let left_ms = before_ms - self.now_ms();
             return Err(Refusal::ExtendPastLimit { left_ms });
         }
+        #[cfg(evermind_mutants)]
+        let unmarked = self.is_unmarked(resource);
         self.change_lock(resource, |lock| {
             if let Some(grant) = lock.grants.of_mut(holder) {
                 grant.expires_at_ms = expires_at_ms;
@@ -68,6 +80,10 @@ impl LockTable {
                 grant.newest = None;
             }
         });
+        #[cfg(evermind_mutants)]
+        if unmarked && mutant::is(Mutant::ExtensionNotKept) {
+            self.touched.remove(&RecordKey::Lock(resource.clone()));
+        }
         let leases = &mut self.index.deadlines.leases;
         leases.remove(&(before_ms, token));
         leases.insert((expires_at_ms, token), resource.clone());
@@ -120,6 +136,13 @@ impl LockTable {
         resource: &Resource,
         holder: &Holder,
     ) -> Result<(), Refusal> {
+        #[cfg(evermind_mutants)]
+        if mutant::is(Mutant::ReleaseOfAnothersLock)
+            && let Some(token) = self.current_token(resource)
+        {
+            self.end_grant(entry, resource, token);
+            return Ok(());
+        }
         match self.held_by(resource, holder) {
             Ok(grant) => {
                 let token = grant.fencing_token;
@@ -159,7 +182,13 @@ impl LockTable {
     ) -> Option<Granted> {
         let lock = self.state.locks.get(resource)?;
         let place = lock.queue.first_attached()?;
+        #[cfg(evermind_mutants)]
+        let place = super::mutated::place(&lock.queue, place);
         let waiter = self.leave(resource, place)?;
+        #[cfg(evermind_mutants)]
+        if mutant::is(Mutant::HandOffGrantsTwo) {
+            self.wake_second(entry, resource);
+        }
         self.grant(entry, resource, &waiter, answering)
     }
 
@@ -186,6 +215,8 @@ impl LockTable {
             fifo: waiter.fifo,
             attempts: waiter.attempts(now_ms),
         };
+        #[cfg(evermind_mutants)]
+        let grant = super::mutated::shortened(grant, waiter.lease_ms);
         let at = (grant.expires_at_ms, fencing_token);
         self.index.deadlines.leases.insert(at, resource.clone());
         self.count(&resource.identity, |counts| counts.leases += 1);

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Index, LockTable, State};
+#[cfg(evermind_mutants)]
+use crate::mutant::{self, Mutant};
 use crate::names::{IdentityId, Resource};
 use crate::record::{Lock, Record, RecordKey};
 
@@ -157,6 +159,14 @@ impl LockTable {
                     let sessions = Arc::make_mut(&mut state.sessions);
                     sessions.insert(node, Arc::new(session)).is_some()
                 }
+                // An open one stays: its wait would miss it, and the table be refused.
+                #[cfg(evermind_mutants)]
+                (RecordKey::Idempotency(_), Record::Idempotency(record))
+                    if record.state.until_ms().is_some()
+                        && mutant::is(Mutant::IdempotencyForgottenBySnapshot) =>
+                {
+                    false
+                }
                 (RecordKey::Idempotency(mut id), Record::Idempotency(mut record)) => {
                     id.identity = identities.shared(id.identity);
                     record.share_identity(&id.identity);
@@ -180,6 +190,10 @@ impl LockTable {
             }
         }
         state.meta = meta.ok_or(RestoreError::NoMeta)?;
+        #[cfg(evermind_mutants)]
+        if mutant::is(Mutant::TokenResetOnRestart) {
+            state.meta.next_token = super::mutated::guessed_token(state);
+        }
         table.index = Index::of(&table.state);
         let contradiction = table.contradiction_kept();
         contradiction.map_or(Ok(table), |why| Err(RestoreError::Contradiction(why)))

@@ -7,6 +7,8 @@ use crate::idempotency::{Answer, Endpoint, IdempotencyId};
 use crate::limits::{
     ATTACHMENTS_PER_WAITER_MAX, DETACHED_MS, IDEMPOTENCY_KEYS_PER_WAITER_MAX, OPEN_OPERATIONS_MAX,
 };
+#[cfg(evermind_mutants)]
+use crate::mutant::{self, Mutant};
 use crate::names::{Holder, Resource};
 use crate::outcome::{Decision, Event, HeldReason, Limit, Outcome, Refusal};
 use crate::queue::{Attached, Waiter};
@@ -252,6 +254,14 @@ impl LockTable {
         // By the operation, not by the holder's name: a repeated request whose uuid was left out
         // stands in line under the name that its first was given.
         let grant = lock.and_then(|lock| lock.grants.current());
+        #[cfg(evermind_mutants)]
+        if mutant::is(Mutant::HangUpEndsRetriedGrant)
+            && let Some(grant) = grant.filter(|grant| grant.holder == attachment.holder)
+        {
+            let token = grant.fencing_token;
+            self.end_grant(entry, &attachment.resource, token);
+            return Outcome::Done;
+        }
         let newest = grant.and_then(|grant| grant.newest.as_ref().map(|newest| (grant, newest)));
         let Some((grant, newest)) = newest.filter(|(_, n)| n.operation() == operation) else {
             return Outcome::Done;

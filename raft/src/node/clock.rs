@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
+
 /// The most that one reading may move the clock. What a reading finds beyond this is thrown away
 /// as leaderless time, so that one bad jump of the machine's clock cannot end every lease.
 pub(super) const STEP_MAX: Duration = Duration::from_secs(1);
@@ -60,6 +63,12 @@ impl TermClock {
     /// Starts the clock of a term. `applied_ms` must have been read before `since_boot`, so that
     /// time passing between the two readings is lost, not gained.
     pub(super) fn anchor(term: u64, applied_ms: u64, since_boot: Duration) -> Self {
+        #[cfg(evermind_mutants)]
+        let applied_ms = if mutant::is(Mutant::ClockJumpsOnFailover) {
+            applied_ms.max(u64::try_from(since_boot.as_millis()).unwrap_or(applied_ms))
+        } else {
+            applied_ms
+        };
         Self {
             term,
             cluster: Duration::from_millis(applied_ms),

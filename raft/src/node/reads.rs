@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
 use openraft::ReadPolicy;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -39,6 +41,10 @@ impl Reads {
     /// When this returns, local state has everything that was answered before the call.
     /// [`NodeError::NoLeader`] after 5 s.
     pub(crate) async fn barrier(&self) -> Result<(), NodeError> {
+        #[cfg(evermind_mutants)]
+        if mutant::is(Mutant::StaleRead) {
+            return Ok(());
+        }
         let (done, result) = oneshot::channel();
         self.asks.send(done).map_err(|_| NodeError::Stopping)?;
         match timeout(LEADER_PATIENCE, result).await {
@@ -108,6 +114,13 @@ async fn read_index(by: Route, raft: &Raft, peers: &PeerClient) -> Option<u64> {
 
 /// The index up to which a read must have applied, if a majority confirms that this node leads.
 pub(crate) async fn local_read_index(raft: &Raft) -> Option<u64> {
+    #[cfg(evermind_mutants)]
+    if mutant::is(Mutant::DeposedLeaderRead) {
+        use openraft::async_runtime::WatchReceiver as _;
+        let now = raft.metrics().borrow_watched().clone();
+        let applied = now.last_applied.filter(|_| now.state.is_leader());
+        return applied.map(|applied| applied.index);
+    }
     let confirmed = timeout(TRY_FOR, raft.get_read_linearizer(ReadPolicy::ReadIndex)).await;
     let linearizer = confirmed.ok()?.ok()?;
     Some(linearizer.read_log_id().index())

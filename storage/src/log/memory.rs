@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::mem;
 
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
 use openraft::storage::IOFlushed;
 use tokio::sync::oneshot;
 
@@ -136,7 +138,13 @@ impl Memory {
 
     pub(super) fn vote(&mut self, vote: VoteRecord) {
         self.state.vote = Some(vote);
-        self.small(|out| record::put_vote(&vote, out));
+        self.small(|out| {
+            #[cfg(evermind_mutants)]
+            if mutant::is(Mutant::VoteNotPersisted) {
+                return;
+            }
+            record::put_vote(&vote, out);
+        });
     }
 
     pub(super) fn truncate_after(&mut self, after: Option<LogIdRecord>) {

@@ -3,6 +3,9 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
+
 use super::LogOptions;
 use super::cache::Cache;
 use super::error::OpenError;
@@ -139,6 +142,11 @@ impl Scan {
                 Ok(Some((header, payload))) => {
                     self.frame(path, number, offset, &header, &payload)?;
                     offset += header.frame_bytes();
+                }
+                #[cfg(evermind_mutants)]
+                Err(_) if last && mutant::is(Mutant::DamagedTailCut) => {
+                    self.log.torn = true;
+                    return Ok(offset);
                 }
                 Err(bad) if last && bad.torn => {
                     tracing::warn!(

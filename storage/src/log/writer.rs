@@ -4,6 +4,9 @@ use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
+
 use super::error::LogFailure;
 use super::frame;
 use super::index::FrameRef;
@@ -77,8 +80,7 @@ impl Writer {
         let file = &*self.segment.file;
         disk::write_all_at(file, &self.frame, self.offset)
             .map_err(LogFailure::io("write", &self.segment.path))?;
-        file.sync_data()
-            .map_err(LogFailure::io("sync", &self.segment.path))?;
+        self.sync()?;
         let written = FrameRef {
             first: 0,
             last: 0,
@@ -91,8 +93,24 @@ impl Writer {
         self.offset += self.frame.len() as u64;
         self.position += self.frame.len() as u64;
         self.sequence += 1;
+        #[cfg(evermind_mutants)]
+        let before = self.state.vote;
         self.state = batch.after;
+        #[cfg(evermind_mutants)]
+        if mutant::is(Mutant::VoteNotPersisted) {
+            // A segment's head must follow from what is on disk.
+            self.state.vote = before;
+        }
         Ok(written)
+    }
+
+    fn sync(&self) -> Result<(), LogFailure> {
+        #[cfg(evermind_mutants)]
+        if mutant::is(Mutant::LostFsync) {
+            return Ok(());
+        }
+        let synced = self.segment.file.sync_data();
+        synced.map_err(LogFailure::io("sync", &self.segment.path))
     }
 
     /// Goes on in a new segment: the spare, or one made on the spot.
