@@ -1,7 +1,8 @@
-//! What a developer types: `cargo xtask test`, `cargo xtask absences`, `cargo xtask dist`.
+//! What a developer types: `cargo xtask test`, `cargo xtask faults`, `cargo xtask dist`.
 
 mod absences;
 mod dist;
+mod faults;
 mod lexer;
 mod process;
 mod report;
@@ -41,6 +42,8 @@ enum Command {
     },
     /// Proves what ARCHITECTURE.md says is absent: dependencies, their direction, words in sources.
     Absences,
+    /// Injects faults into real processes, and checks what their clients saw.
+    Faults(faults::Faults),
     /// Builds the release tarball: target/dist/evermind-VERSION-TARGET.tar.gz and its sha256.
     Dist,
 }
@@ -72,6 +75,7 @@ fn run(cli: &Cli) -> Result<bool> {
             println!("{}", absences::check(&workspace)?);
             Ok(true)
         }
+        Command::Faults(asked) => faults::run(&workspace, asked),
         Command::Dist => {
             println!("{}", dist::build(&workspace)?.display());
             Ok(true)

@@ -64,15 +64,10 @@ impl TestCluster {
             .tempdir()
             .unwrap();
         let ports = Ports::reserve();
-        let api_key = format!("evk_{}", random_hex());
-        let admin_token = random_hex();
-        fs::write(dir.path().join("api-key"), format!("{api_key}\n")).unwrap();
-        fs::write(dir.path().join("admin-token"), format!("{admin_token}\n")).unwrap();
-        fs::write(
-            dir.path().join("cluster-secret"),
-            "a secret of this test cluster only\n",
-        )
-        .unwrap();
+        let Secrets {
+            api_key,
+            admin_token,
+        } = Secrets::write(dir.path());
         let members: Vec<String> = NODES
             .iter()
             .map(|id| format!("{id}={}", peer_address(&ports, *id)))
@@ -309,16 +304,47 @@ impl Drop for TestCluster {
     }
 }
 
-struct Serve<'a> {
-    id: u64,
-    data_dir: &'a Path,
-    http: SocketAddr,
-    peer: SocketAddr,
-    members: &'a str,
-    dir: &'a Path,
+/// What opens a test cluster.
+#[derive(Debug)]
+pub struct Secrets {
+    pub api_key: String,
+    pub admin_token: String,
 }
 
-fn serve_arguments(serve: &Serve<'_>) -> Vec<OsString> {
+impl Secrets {
+    /// Makes them and writes them, and the cluster's secret, where [`serve_arguments`] look.
+    pub fn write(dir: &Path) -> Self {
+        let api_key = format!("evk_{}", random_hex());
+        let admin_token = random_hex();
+        fs::write(dir.join("api-key"), format!("{api_key}\n")).unwrap();
+        fs::write(dir.join("admin-token"), format!("{admin_token}\n")).unwrap();
+        fs::write(
+            dir.join("cluster-secret"),
+            "a secret of this test cluster only\n",
+        )
+        .unwrap();
+        Self {
+            api_key,
+            admin_token,
+        }
+    }
+}
+
+/// Where a node of a test cluster lives.
+#[derive(Debug)]
+pub struct Serve<'a> {
+    pub id: u64,
+    pub data_dir: &'a Path,
+    pub http: SocketAddr,
+    pub peer: SocketAddr,
+    /// The value of `--initial-cluster`.
+    pub members: &'a str,
+    /// Where the secrets lie.
+    pub dir: &'a Path,
+}
+
+/// What `evermind` is called with for it.
+pub fn serve_arguments(serve: &Serve<'_>) -> Vec<OsString> {
     let path = |p: PathBuf| p.into_os_string();
     let mut arguments: Vec<OsString> = vec!["serve".into()];
     for (flag, value) in [

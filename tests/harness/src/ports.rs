@@ -40,6 +40,11 @@ impl Ports {
         panic!("no block of {BLOCK_PORTS} free ports from {FIRST_PORT} on");
     }
 
+    /// The block's number, below 500: no other process has it meanwhile.
+    pub fn block(&self) -> u16 {
+        (self.base - FIRST_PORT) / BLOCK_PORTS
+    }
+
     /// The port `offset` places into the block.
     pub fn port(&self, offset: u16) -> u16 {
         assert!(offset < BLOCK_PORTS, "a block has {BLOCK_PORTS} ports");

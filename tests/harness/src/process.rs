@@ -150,7 +150,11 @@ impl Drop for NodeProcess {
 
 /// The program under test, without what this environment would tell it.
 pub fn evermind() -> Command {
-    let mut command = Command::new(&*EVERMIND);
+    stripped(Command::new(&*EVERMIND))
+}
+
+/// A command without the variables that Evermind takes for settings.
+pub fn stripped(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("EVERMIND_") {
             command.env_remove(name);

@@ -1,0 +1,143 @@
+//! The matrix as a table for people and as JSON.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use crate::matrix::WAITING;
+use crate::outcome::{Outcome, Result};
+
+/// Columns: heading, and whether its values stand at the right.
+const COLUMNS: [(&str, bool); 11] = [
+    ("row", true),
+    ("fault", false),
+    ("injected", true),
+    ("observed effect", false),
+    ("operations", true),
+    ("ambiguous/resolved", true),
+    ("violations", true),
+    ("undecided", true),
+    ("longest gap", true),
+    ("served after", true),
+    ("result", false),
+];
+
+/// The table, and a line below it that says it all.
+pub(crate) fn table(outcomes: &[Outcome]) -> String {
+    let mut rows: Vec<[String; COLUMNS.len()]> = outcomes.iter().map(cells).collect();
+    for waiting in WAITING {
+        let mut row = [const { String::new() }; COLUMNS.len()];
+        row[0] = waiting.number.to_string();
+        waiting.fault.clone_into(&mut row[1]);
+        row[10] = format!("waits for {}", waiting.waits_for);
+        rows.push(row);
+    }
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0).max(COLUMNS[column].0.len())
+    };
+    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+    let mut text = line(&COLUMNS.map(|(heading, _)| heading.to_owned()), &widths);
+    for row in &rows {
+        text.push_str(&line(row, &widths));
+    }
+    for outcome in outcomes.iter().filter(|o| !o.why.is_empty()) {
+        let _ = writeln!(text, "\nrow {}, {}:", outcome.row, outcome.fault);
+        for why in &outcome.why {
+            let _ = writeln!(text, "  {why}");
+        }
+        if outcome.result == Result::Failed {
+            let _ = writeln!(text, "  again: cargo xtask faults --row {}", outcome.row);
+        }
+        if let Some(kept) = &outcome.kept {
+            let _ = writeln!(text, "  kept in {kept}");
+        }
+    }
+    text.push('\n');
+    text.push_str(&claim(outcomes));
+    text
+}
+
+/// SPEC-like: what was shown, with its figures.
+fn claim(outcomes: &[Outcome]) -> String {
+    let controls = outcomes
+        .iter()
+        .filter(|o| o.result == Result::FailedAsItMust)
+        .count();
+    let counted: Vec<&Outcome> = outcomes
+        .iter()
+        .filter(|o| o.result != Result::FailedAsItMust)
+        .collect();
+    let sum = |of: fn(&Outcome) -> u64| counted.iter().map(|outcome| of(outcome)).sum::<u64>();
+    let mut classes: Vec<u32> = counted.iter().map(|outcome| outcome.row).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    let failed = counted
+        .iter()
+        .filter(|o| o.result == Result::Failed)
+        .count();
+    format!(
+        "{} faults with observed effect ({} classes), {} operations checked ({} ambiguous, {} resolved \
+         from the log), {} violations, {} undecided; {failed} of {} runs failed; {controls} negative \
+         controls failed as they must\n",
+        sum(|o| if o.row == 1 { 0 } else { o.injected }),
+        classes.iter().filter(|row| **row != 1).count(),
+        sum(|o| o.operations),
+        sum(|o| o.ambiguous),
+        sum(|o| o.resolved),
+        sum(|o| o.violations as u64),
+        sum(|o| o.undecided as u64),
+        counted.len(),
+    )
+}
+
+/// Everything, for machines.
+pub(crate) fn json(outcomes: &[Outcome]) -> String {
+    let waiting: Vec<_> = WAITING
+        .iter()
+        .map(|row| json!({"row": row.number, "fault": row.fault, "waits_for": row.waits_for}))
+        .collect();
+    let all = json!({ "runs": outcomes, "waiting": waiting });
+    serde_json::to_string_pretty(&all).expect("plain values") + "\n"
+}
+
+fn cells(outcome: &Outcome) -> [String; COLUMNS.len()] {
+    let effects: Vec<String> = outcome
+        .effects
+        .iter()
+        .map(|(what, times)| format!("{what}: {times}"))
+        .chain(outcome.notes.iter().cloned())
+        .collect();
+    let result = match outcome.result {
+        Result::Passed => "passed",
+        Result::Failed => "FAILED",
+        Result::FailedAsItMust => "failed as it must",
+    };
+    [
+        outcome.row.to_string(),
+        outcome.fault.to_owned(),
+        outcome.injected.to_string(),
+        effects.join(", "),
+        outcome.operations.to_string(),
+        format!("{}/{}", outcome.ambiguous, outcome.resolved),
+        outcome.violations.to_string(),
+        outcome.undecided.to_string(),
+        format!("{} ms", outcome.longest_gap_ms),
+        format!("{} ms", outcome.served_after_ms),
+        result.to_owned(),
+    ]
+}
+
+fn line(cells: &[String; COLUMNS.len()], widths: &[usize]) -> String {
+    let mut text = String::new();
+    for ((cell, width), (_, right)) in cells.iter().zip(widths).zip(COLUMNS) {
+        if right {
+            let _ = write!(text, "{cell:>width$}  ");
+        } else {
+            let _ = write!(text, "{cell:<width$}  ");
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}

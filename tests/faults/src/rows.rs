@@ -1,0 +1,5 @@
+//! What is injected, by the kind of fault.
+
+pub(crate) mod kill;
+pub(crate) mod network;
+pub(crate) mod pause;

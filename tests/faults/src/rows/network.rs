@@ -1,0 +1,1 @@
+//! Partitions, loss and delay between the nodes.

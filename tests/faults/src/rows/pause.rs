@@ -1,0 +1,1 @@
+//! SIGSTOP: time passes, and the process does not know.

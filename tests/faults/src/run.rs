@@ -1,0 +1,225 @@
+//! One run of one row: a fresh cluster, its load, the faults, the heal, the checks.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use evermind_checker::history::{History, Told};
+use evermind_harness::cluster::NODES;
+use evermind_harness::until;
+
+use crate::archive::Archive;
+use crate::checks;
+use crate::cluster::Cluster;
+use crate::load::Load;
+use crate::matrix::Row;
+use crate::outcome::{Outcome, Result};
+use crate::scene::Scene;
+
+/// Leases of a few seconds run out, and lines dissolve.
+const SETTLES_WITHIN: Duration = Duration::from_secs(60);
+/// Longer than the second in which a leader ticks and a checkpoint is written.
+const STILL_FOR: Duration = Duration::from_millis(2_500);
+/// As many accounts as the table shows of one row.
+const WHYS_SHOWN: usize = 8;
+
+/// What the story of a run leaves, whether or not it came to its end.
+#[derive(Debug, Default)]
+struct Story {
+    injected: u64,
+    effects: Vec<(&'static str, u64)>,
+    notes: Vec<String>,
+    served_after: Duration,
+    why: Vec<String>,
+}
+
+/// Runs a row for `seconds`, in an empty directory that stays if the run fails.
+pub(crate) fn run(row: &Row, seconds: u64, dir: &Path, seed: u64) -> Outcome {
+    let began = Instant::now();
+    fs::create_dir_all(dir).expect("a directory for the run");
+    let load = Load::new();
+    let mut story = Story::default();
+    let mut panics = Vec::new();
+    let mut verdict = None;
+    let finished = attempt(&mut story.why, || {
+        let cluster = Cluster::prepare(&row.setup, dir);
+        let archive = Archive::start(NODES.map(|id| cluster.node(id).data_dir.clone()).into());
+        let told = attempt(&mut panics, || tell(row, seconds, &cluster, &load, seed));
+        let settled = told.as_ref().is_some_and(|told| told.why.is_empty());
+        archive.finish();
+        for id in NODES {
+            cluster.kill(id);
+        }
+        let mut told = told.unwrap_or_default();
+        told.why.extend(unexpected_panics(row, &cluster));
+        let found = load
+            .recorder
+            .with(|history| checks::check(history, &cluster, row.setup.rate_per_mille, settled));
+        (told, found)
+    });
+    if let Some((told, found)) = finished {
+        story = told;
+        verdict = Some(found);
+    }
+    story.why.append(&mut panics);
+    let outcome = judge(row, story, verdict, &load, began.elapsed());
+    keep_or_remove(&outcome, dir, &load);
+    outcome
+}
+
+/// What happens while the clients run, and until the nodes agree.
+fn tell(row: &Row, seconds: u64, cluster: &Cluster, load: &Load, seed: u64) -> Story {
+    cluster.start();
+    let scene = Scene::new(cluster, load, Duration::from_secs(seconds), seed);
+    let mut why = Vec::new();
+    let served_after = attempt(&mut why, || {
+        load.run(cluster, row.setup.clients, || {
+            scene.work();
+            (row.inject)(&scene);
+            let served_after = scene.heal();
+            scene.work();
+            served_after
+        })
+    });
+    if why.is_empty() {
+        attempt(&mut why, || settle(cluster));
+    }
+    why.extend(scene.faults());
+    if scene.injected() == 0 || scene.effects().is_empty() {
+        why.push("no fault was injected, or nothing was observed of it".to_owned());
+    }
+    for (what, times) in scene.effects() {
+        if times == 0 {
+            why.push(format!("the fault showed no effect: {what} is 0"));
+        }
+    }
+    let failures = load.failures();
+    if row.setup.no_failures && !failures.is_empty() {
+        why.push(format!(
+            "{} operations failed: {}",
+            failures.len(),
+            failures[0]
+        ));
+    }
+    Story {
+        injected: scene.injected(),
+        effects: scene.effects(),
+        notes: scene.notes(),
+        served_after: served_after.unwrap_or_default(),
+        why,
+    }
+}
+
+/// Waits until all nodes have applied the same, and nothing more comes.
+fn settle(cluster: &Cluster) {
+    let mut since = (Instant::now(), None);
+    until("the nodes agree and rest", SETTLES_WITHIN, || {
+        let applied = NODES.map(|id| cluster.view(id).map(|view| view.applied));
+        let equal = applied[0].is_some() && applied.iter().all(|index| *index == applied[0]);
+        if !equal || since.1 != applied[0] {
+            since = (Instant::now(), applied[0]);
+        }
+        (equal && since.0.elapsed() >= STILL_FOR).then_some(())
+    });
+}
+
+/// Runs a part that may fail by panicking, and keeps what it said.
+fn attempt<R>(why: &mut Vec<String>, part: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(part)) {
+        Ok(done) => Some(done),
+        Err(payload) => {
+            let text = payload
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| payload.downcast_ref::<&str>().map(ToString::to_string));
+            why.push(text.unwrap_or_else(|| "a panic without words".to_owned()));
+            None
+        }
+    }
+}
+
+fn unexpected_panics(row: &Row, cluster: &Cluster) -> Vec<String> {
+    let mut found = Vec::new();
+    for id in NODES {
+        let text = cluster.node(id).log_text();
+        let lines = text.lines().filter(|line| line.contains("panicked at"));
+        let unexpected = lines.filter(|line| !row.setup.panics.iter().any(|p| line.contains(p)));
+        found.extend(unexpected.map(|line| format!("node {id} panicked: {line}")));
+    }
+    found
+}
+
+fn judge(
+    row: &Row,
+    story: Story,
+    verdict: Option<evermind_checker::Verdict>,
+    load: &Load,
+    took: Duration,
+) -> Outcome {
+    let checked = verdict.is_some();
+    let verdict = verdict.unwrap_or_default();
+    let mut why = story.why;
+    let broken = !checked || !verdict.is_clean();
+    if broken {
+        let text = verdict.to_string();
+        why.extend(text.lines().skip(1).map(str::to_owned));
+    }
+    let result = match (row.setup.must_fail, why.is_empty()) {
+        (false, true) => Result::Passed,
+        (true, false) => Result::FailedAsItMust,
+        (true, true) => {
+            why.push("the checks found nothing where they must".to_owned());
+            Result::Failed
+        }
+        (false, false) => Result::Failed,
+    };
+    why.truncate(WHYS_SHOWN);
+    Outcome {
+        row: row.number,
+        fault: row.fault,
+        injected: story.injected,
+        effects: story.effects,
+        notes: story.notes,
+        operations: verdict.operations,
+        ambiguous: verdict.ambiguous,
+        resolved: verdict.resolved,
+        violations: verdict.violations.len(),
+        undecided: verdict.undecided.len(),
+        longest_gap_ms: load.recorder.with(|history| longest_gap_ms(history)),
+        served_after_ms: u64::try_from(story.served_after.as_millis()).unwrap_or(u64::MAX),
+        took_s: took.as_secs(),
+        result,
+        why,
+        kept: None,
+    }
+}
+
+fn longest_gap_ms(history: &History) -> u64 {
+    let certain = |told: &Told| match told {
+        Told::Unknown => false,
+        Told::Refused { status, .. } => *status < 500,
+        _ => true,
+    };
+    let mut moments: Vec<u64> = history
+        .records
+        .iter()
+        .filter(|record| certain(&record.told))
+        .map(|record| record.returned.0)
+        .collect();
+    moments.sort_unstable();
+    let gaps = moments.windows(2).map(|pair| pair[1] - pair[0]);
+    gaps.max().unwrap_or_default() / 1_000_000
+}
+
+fn keep_or_remove(outcome: &Outcome, dir: &Path, load: &Load) {
+    if outcome.result != Result::Failed {
+        let _ = fs::remove_dir_all(dir);
+        return;
+    }
+    let history = load.recorder.with(|history| serde_json::to_vec(&*history));
+    let written = history.map(|bytes| fs::write(dir.join("history.json"), bytes));
+    if !matches!(written, Ok(Ok(()))) {
+        eprintln!("the history could not be written to {}", dir.display());
+    }
+}

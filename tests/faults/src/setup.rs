@@ -1,0 +1,100 @@
+//! What a row needs under and around its nodes.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+/// The libraries that Debian has at a place of its own for each machine.
+const LIBRARIES: [&str; 3] = [
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib",
+];
+
+/// What the nodes' clocks say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clocks {
+    /// The machine's time.
+    True,
+    /// A wall clock that follows a file for each node (libfaketime); the monotonic one is true.
+    Wall,
+    /// Every clock follows a file for each node, monotonic ones too.
+    All,
+}
+
+/// What a row asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) clients: u64,
+    /// How long faults are injected.
+    pub(crate) seconds: u64,
+    /// The same in the bounded run.
+    pub(crate) ci_seconds: Option<u64>,
+    /// Each node in a network namespace of its own, joined by a network of ours.
+    pub(crate) network: bool,
+    /// Each node's data on a file system of its own, of this size.
+    pub(crate) image_mib: Option<u64>,
+    pub(crate) log_bytes_kept: Option<u64>,
+    pub(crate) clocks: Clocks,
+    /// `fsync` and its kin do nothing (libeatmydata).
+    pub(crate) fsync_off: bool,
+    /// No operation may fail that followed the contract.
+    pub(crate) no_failures: bool,
+    /// The negative control: the checks must find something.
+    pub(crate) must_fail: bool,
+    /// By how much of a thousand the clocks of the nodes may run fast or slow.
+    pub(crate) rate_per_mille: u64,
+    /// Panics that are part of the row, by what their message contains.
+    pub(crate) panics: &'static [&'static str],
+}
+
+impl Setup {
+    /// Three nodes on loopback.
+    pub(crate) const USUAL: Self = Self {
+        clients: 16,
+        seconds: 20,
+        ci_seconds: None,
+        network: false,
+        image_mib: None,
+        log_bytes_kept: None,
+        clocks: Clocks::True,
+        fsync_off: false,
+        no_failures: false,
+        must_fail: false,
+        rate_per_mille: 0,
+        panics: &[],
+    };
+
+    /// Variables for each node's process; `{node}` stands for its number.
+    pub(crate) fn variables(&self, dir: &Path) -> Vec<(String, OsString)> {
+        let mut variables = Vec::new();
+        let mut set = |name: &str, value: OsString| variables.push((name.to_owned(), value));
+        if self.fsync_off {
+            set("LD_PRELOAD", library("libeatmydata.so"));
+        }
+        if self.clocks != Clocks::True {
+            set("LD_PRELOAD", library("faketime/libfaketimeMT.so.1"));
+            set(
+                "FAKETIME_TIMESTAMP_FILE",
+                dir.join("clock-{node}").into_os_string(),
+            );
+            // The file is read at every look at a clock: a jump is a jump at once.
+            set("FAKETIME_NO_CACHE", "1".into());
+            set("FAKETIME_XRESET", "1".into());
+        }
+        if self.clocks == Clocks::Wall {
+            set("FAKETIME_DONT_FAKE_MONOTONIC", "1".into());
+            set("DONT_FAKE_MONOTONIC", "1".into());
+        }
+        variables
+    }
+}
+
+fn library(name: &str) -> OsString {
+    let found = LIBRARIES
+        .iter()
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| path.exists());
+    found
+        .unwrap_or_else(|| panic!("{name} is not installed"))
+        .into_os_string()
+}
