@@ -5,11 +5,13 @@ pub mod committed;
 pub mod direct;
 pub mod grants;
 pub mod history;
+#[cfg(test)]
+mod script;
 pub mod search;
 pub mod spec;
 pub mod stored;
 pub mod verdict;
 pub mod witness;
 
-pub use direct::check_direct;
+pub use direct::{check_direct, check_line_by_time};
 pub use verdict::{Check, ClockBound, Verdict, Violation};
