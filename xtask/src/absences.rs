@@ -2,10 +2,13 @@
 //! a name misspelt here, or a crate renamed, cannot pass for an absence.
 
 mod direction;
+mod mutants;
 mod sources;
 mod tree;
 
 use anyhow::Result;
+
+pub(crate) use mutants::check_binary;
 
 use crate::workspace::Workspace;
 
@@ -14,7 +17,8 @@ pub(crate) fn check(workspace: &Workspace) -> Result<String> {
     let names = tree::check(workspace)?;
     let edges = direction::check(workspace)?;
     let files = sources::check(workspace)?;
+    let bugs = mutants::check(workspace)?;
     Ok(format!(
-        "{names} names absent, {edges} edges one way, {files} files searched"
+        "{names} names absent, {edges} edges one way, {files} files searched, {bugs} seeded bugs in no release"
     ))
 }

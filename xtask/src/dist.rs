@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::absences;
 use crate::process;
 use crate::workspace::Workspace;
 
@@ -36,6 +37,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
 
     let name = format!("evermind-{}-{target}", workspace.version()?);
     let binary = workspace.target_dir()?.join("release/evermind");
+    absences::check_binary(workspace, &binary)?;
     let dist = workspace.target_dir()?.join("dist");
     let stage = dist.join(&name);
     remove(&stage)?;

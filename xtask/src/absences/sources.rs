@@ -112,7 +112,7 @@ fn is_test(file: &Path, tests: &[PathBuf]) -> bool {
 }
 
 /// Every `.rs` file under a directory.
-fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let entries = fs::read_dir(directory);
     for entry in entries.with_context(|| format!("reading {}", directory.display()))? {
@@ -126,7 +126,7 @@ fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(file: &Path) -> Result<String> {
+pub(super) fn read(file: &Path) -> Result<String> {
     fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
 }
 
