@@ -1,0 +1,172 @@
+//! What goes wrong, and when: decided by the seed alone.
+
+mod apply;
+mod fault;
+
+use std::collections::BTreeMap;
+
+pub use self::fault::{Fault, Kind};
+use crate::dice::Dice;
+use crate::net::HostId;
+use crate::node::{Ended, NODES};
+use crate::trace;
+use crate::world::World;
+
+/// Faults at a time.
+const AT_ONCE_MAX: usize = 3;
+
+/// Brings trouble, for a while.
+pub struct Chaos {
+    dice: Dice,
+    /// What this seed may bring: few kinds together find more than all of them always.
+    kinds: Vec<Kind>,
+    under_way: Vec<(u64, Fault)>,
+    next_us: u64,
+    pause_us: (u64, u64),
+    /// When a stopped node is started again.
+    starts: BTreeMap<HostId, u64>,
+    /// How often each kind was brought.
+    injected: BTreeMap<Kind, u64>,
+    /// How many processes ended by themselves because of their disk.
+    stopped: u64,
+}
+
+impl Chaos {
+    /// What a seed brings.
+    pub fn new(dice: Dice) -> Self {
+        let mut kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|_| dice.chance(350)).collect();
+        if kinds.is_empty() {
+            kinds.push(dice.pick(&Kind::ALL));
+        }
+        let pause_us = dice.pick(&[
+            (100_000, 1_500_000),
+            (500_000, 4_000_000),
+            (3_000_000, 6_000_000),
+        ]);
+        Self {
+            dice,
+            kinds,
+            under_way: Vec::new(),
+            next_us: 1_500_000,
+            pause_us,
+            starts: BTreeMap::new(),
+            injected: BTreeMap::new(),
+            stopped: 0,
+        }
+    }
+
+    /// How often each kind was brought.
+    pub fn injected(&self) -> &BTreeMap<Kind, u64> {
+        &self.injected
+    }
+
+    /// How many processes ended by themselves because of their disk.
+    pub fn stopped(&self) -> u64 {
+        self.stopped
+    }
+
+    /// Time has passed: what is due begins or ends.
+    ///
+    /// # Errors
+    /// If a node has ended in a way that no fault explains.
+    pub fn tick(&mut self, world: &mut World) -> Result<(), String> {
+        let now_us = world.now_us();
+        let (over, under_way) = std::mem::take(&mut self.under_way)
+            .into_iter()
+            .partition(|(until_us, _)| *until_us <= now_us);
+        self.under_way = under_way;
+        let over: Vec<(u64, Fault)> = over;
+        for (_, fault) in over {
+            self.end(world, &fault);
+        }
+        for (_, fault) in &self.under_way {
+            if let Fault::Flapping(from, to, period_us) = fault {
+                let cut = (now_us / period_us).is_multiple_of(2);
+                world.net.change(*from, *to, |link| link.cut = cut);
+            }
+        }
+        self.look_after_processes(world)?;
+        if now_us < self.next_us {
+            return Ok(());
+        }
+        self.next_us = now_us + self.dice.between(self.pause_us.0, self.pause_us.1);
+        if self.under_way.len() < AT_ONCE_MAX {
+            let kind = self.dice.pick(&self.kinds);
+            self.bring(world, kind);
+        }
+        Ok(())
+    }
+
+    fn bring(&mut self, world: &mut World, kind: Kind) {
+        let Some((fault, lasts_us)) = Fault::draw(kind, &self.dice, world) else {
+            return;
+        };
+        let taken = self
+            .under_way
+            .iter()
+            .any(|(_, other)| other.excludes(&fault));
+        if taken {
+            return;
+        }
+        trace!(world.trace, "fault: {fault:?} for {lasts_us} us");
+        *self.injected.entry(kind).or_default() += 1;
+        self.begin(world, &fault);
+        self.under_way.push((world.now_us() + lasts_us, fault));
+    }
+
+    /// Everything is mended at once.
+    pub fn heal(&mut self, world: &mut World) {
+        for (_, fault) in std::mem::take(&mut self.under_way) {
+            self.end(world, &fault);
+        }
+        for id in NODES {
+            if !world.places[&id].host.is_running() {
+                self.starts.insert(id, world.now_us());
+            }
+        }
+    }
+
+    /// A process that ended by itself is started again, as a supervisor does.
+    ///
+    /// # Errors
+    /// If no fault explains its end.
+    pub fn look_after_processes(&mut self, world: &mut World) -> Result<(), String> {
+        let now_us = world.now_us();
+        for id in NODES {
+            if !world.places[&id].host.is_running() || world.places[&id].host.is_paused() {
+                continue;
+            }
+            let Some(ended) = world.ended(id) else {
+                continue;
+            };
+            trace!(world.trace, "node {id} ended: {ended:?}");
+            let (Ended::NotStarted(why) | Ended::Stopped(why)) = &ended;
+            if !why.contains("simulated:") {
+                return Err(format!(
+                    "node {id} ended, and its disk is no reason: {ended:?}"
+                ));
+            }
+            self.stopped += 1;
+            if why.contains("the power is off") {
+                world.power_off(id);
+            } else {
+                world.kill(id);
+            }
+            self.starts
+                .insert(id, now_us + self.dice.between(10_000, 3_000_000));
+        }
+        let due: Vec<HostId> = self
+            .starts
+            .iter()
+            .filter(|(_, at_us)| **at_us <= now_us)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.starts.remove(&id);
+            if !world.places[&id].host.is_running() {
+                world.start(id);
+            }
+        }
+        Ok(())
+    }
+}

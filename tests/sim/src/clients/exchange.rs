@@ -1,0 +1,205 @@
+//! One HTTP request, and its record.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use evermind_checker::history::{Ask, Record, Told};
+use http::{Method, Request, Response, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::Clients;
+use crate::net::{CLIENTS, HostId};
+use crate::node::{API_KEY, HTTP_PORT};
+use crate::trace;
+
+/// What is asked of which lock, as whom.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    pub(super) key: String,
+    pub(super) uuid: String,
+    pub(super) idempotency: Option<String>,
+    pub(super) ask: Ask,
+}
+
+impl Question {
+    fn request(&self) -> Request<Full<Bytes>> {
+        let (method, path, body) = match &self.ask {
+            Ask::Acquire {
+                lease_ms,
+                retry_attempts,
+                retry_delay_ms,
+                fifo,
+            } => (
+                Method::POST,
+                "/lock/acquire".to_owned(),
+                json!({
+                    "key": self.key, "uuid": self.uuid, "lease": lease_ms, "fifo": fifo,
+                    "retryAttempts": retry_attempts, "retryDelay": retry_delay_ms,
+                }),
+            ),
+            Ask::Extend { extend_by_ms } => (
+                Method::POST,
+                "/lock/extend".to_owned(),
+                json!({"key": self.key, "uuid": self.uuid, "extendBy": extend_by_ms}),
+            ),
+            Ask::Release => (
+                Method::POST,
+                "/lock/release".to_owned(),
+                json!({"key": self.key, "uuid": self.uuid}),
+            ),
+            Ask::Look => (Method::GET, format!("/v1/locks/{}", self.key), Value::Null),
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "evermind")
+            .header(header::AUTHORIZATION, format!("Bearer {API_KEY}"))
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(name) = &self.idempotency {
+            request = request.header("idempotency-key", name);
+        }
+        let body = if body.is_null() {
+            Bytes::new()
+        } else {
+            Bytes::from(body.to_string())
+        };
+        request.body(Full::new(body)).expect("a fixed form")
+    }
+
+    fn told(&self, status: u16, body: &Value) -> Told {
+        let number = |name: &str| body[name].as_u64().unwrap_or_default();
+        let attempts = u32::try_from(number("lockAcquisitionAttempts")).unwrap_or(u32::MAX);
+        match (status, &self.ask) {
+            (200, Ask::Acquire { .. }) => Told::Granted {
+                token: number("fencingToken"),
+                expires_in_ms: number("expiresIn"),
+                waited_ms: number("waited"),
+                attempts,
+            },
+            (200, Ask::Extend { .. }) => Told::Extended {
+                token: number("fencingToken"),
+                expires_in_ms: number("expiresIn"),
+            },
+            (200, Ask::Release) => Told::Released,
+            (200, Ask::Look) => Told::Held {
+                token: number("fencingToken"),
+                expires_in_ms: number("expiresIn"),
+                waiting: number("waiting"),
+            },
+            (404, Ask::Look) => Told::Free,
+            (504, _) => Told::Unknown,
+            _ => Told::Refused {
+                status,
+                code: body["code"].as_str().unwrap_or_default().to_owned(),
+                attempts,
+            },
+        }
+    }
+}
+
+struct Open {
+    node: HostId,
+    sender: SendRequest<Full<Bytes>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A client's connection, made anew where it broke.
+pub(super) struct Exchange<'a> {
+    clients: &'a Clients,
+    number: u64,
+    open: Option<Open>,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(clients: &'a Clients, number: u64) -> Self {
+        Self {
+            clients,
+            number,
+            open: None,
+        }
+    }
+
+    /// Asks one node, for so long at most; then the client hangs up, and knows nothing.
+    pub(super) async fn ask(
+        &mut self,
+        node: HostId,
+        question: &Question,
+        within: Duration,
+    ) -> Told {
+        let invoked = self.clients.now();
+        let answered = timeout(within, self.exchange(node, question)).await;
+        let (told, log_index) = match answered {
+            Ok(Some(answer)) => answer,
+            Ok(None) | Err(_) => {
+                self.open = None;
+                (Told::Unknown, None)
+            }
+        };
+        let Question {
+            key,
+            uuid,
+            idempotency,
+            ask,
+        } = question.clone();
+        trace!(
+            self.clients.trace,
+            "client {} at node {node}: {ask:?} {key} {uuid} {idempotency:?} -> {told:?} {log_index:?}",
+            self.number
+        );
+        self.clients.recorder.record(Record {
+            client: self.number,
+            node,
+            key,
+            uuid,
+            idempotency,
+            ask,
+            invoked,
+            returned: self.clients.now(),
+            told: told.clone(),
+            log_index,
+        });
+        told
+    }
+
+    async fn exchange(&mut self, node: HostId, question: &Question) -> Option<(Told, Option<u64>)> {
+        if self.open.as_ref().is_none_or(|open| open.node != node) {
+            self.open = None;
+            let stream = self
+                .clients
+                .net
+                .connect(CLIENTS, node, HTTP_PORT)
+                .await
+                .ok()?;
+            let (sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
+            let task = tokio::spawn(async move {
+                // How it ends shows in the request that was on it.
+                let _ = connection.await;
+            });
+            self.open = Some(Open { node, sender, task });
+        }
+        let open = self.open.as_mut()?;
+        open.sender.ready().await.ok()?;
+        let response = open.sender.send_request(question.request()).await.ok()?;
+        let status = response.status().as_u16();
+        let log_index = log_index(&response);
+        let body = response.into_body().collect().await.ok()?.to_bytes();
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Some((question.told(status, &body), log_index))
+    }
+}
+
+fn log_index<B>(response: &Response<B>) -> Option<u64> {
+    let value = response.headers().get("evermind-log-index")?;
+    value.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,211 @@
+//! What clients do: a little of everything that has ever broken a lock server.
+
+use std::time::Duration;
+
+use evermind_checker::history::{Ask, Told};
+use tokio::time::sleep;
+
+use super::Clients;
+use super::exchange::{Exchange, Question};
+use crate::dice::Dice;
+use crate::net::HostId;
+use crate::node::NODES;
+
+/// Locks that everybody wants.
+const SHARED_KEYS: u64 = 3;
+
+/// How often a client asks again what was not answered.
+const TRIES_MAX: u32 = 6;
+
+/// One client.
+struct Client<'a> {
+    clients: &'a Clients,
+    exchange: Exchange<'a>,
+    number: u64,
+    dice: Dice,
+    node: HostId,
+    made: u64,
+    /// An acquire that was made long ago: to be sent once more, as a network that delays would.
+    old: Option<Question>,
+}
+
+pub(super) async fn work(clients: &Clients, number: u64, dice: Dice) {
+    let mut client = Client {
+        clients,
+        exchange: Exchange::new(clients, number),
+        number,
+        node: dice.pick(&NODES),
+        dice,
+        made: 0,
+        old: None,
+    };
+    while !clients.is_over() {
+        client.round().await;
+        client.think().await;
+    }
+}
+
+impl Client<'_> {
+    async fn think(&self) {
+        let most = u64::try_from(self.clients.think_max.as_millis()).expect("short");
+        sleep(Duration::from_millis(self.dice.between(0, most))).await;
+    }
+
+    /// Asks until there is an answer, at one node after the other.
+    async fn ask(&mut self, question: &Question, within: Duration) -> Told {
+        let mut told = Told::Unknown;
+        for _ in 0..TRIES_MAX {
+            told = self.exchange.ask(self.node, question, within).await;
+            let again = match &told {
+                Told::Unknown => true,
+                Told::Refused { status, .. } => *status == 503,
+                _ => false,
+            };
+            if !again {
+                break;
+            }
+            self.node = self.dice.pick(&NODES);
+            sleep(Duration::from_millis(self.dice.between(1, 300))).await;
+        }
+        told
+    }
+
+    fn question(&mut self, ask: Ask) -> Question {
+        self.made += 1;
+        let key = if self.dice.chance(650) {
+            format!("shared-{}", self.dice.between(1, SHARED_KEYS))
+        } else {
+            format!("own-{}", self.number)
+        };
+        Question {
+            key,
+            uuid: format!("{}-{}", self.number, self.made),
+            idempotency: self.idempotency(),
+            ask,
+        }
+    }
+
+    fn idempotency(&mut self) -> Option<String> {
+        self.made += 1;
+        let name = format!("once-{}-{}", self.number, self.made);
+        self.dice.chance(600).then_some(name)
+    }
+
+    fn same(&mut self, question: &Question, ask: Ask) -> Question {
+        Question {
+            idempotency: self.idempotency(),
+            ask,
+            ..question.clone()
+        }
+    }
+
+    fn acquire(&mut self) -> Question {
+        let waits = self.dice.chance(700);
+        let ask = Ask::Acquire {
+            lease_ms: self.dice.pick(&[300, 800, 2_000, 5_000]),
+            retry_attempts: if waits {
+                u32::try_from(self.dice.between(1, 10)).expect("small")
+            } else {
+                0
+            },
+            retry_delay_ms: 400,
+            fifo: self.dice.chance(600),
+        };
+        self.question(ask)
+    }
+
+    async fn round(&mut self) {
+        if self.dice.chance(100) {
+            self.node = self.dice.pick(&NODES);
+        }
+        if let Some(old) = self.old.take_if(|_| self.dice.chance(300)) {
+            // Nobody waits for this one's answer: what it is granted runs out by itself.
+            self.exchange
+                .ask(self.node, &old, Duration::from_secs(5))
+                .await;
+            return;
+        }
+        if self.dice.chance(80) {
+            let look = self.question(Ask::Look);
+            self.ask(&look, Duration::from_secs(7)).await;
+            return;
+        }
+        let acquire = self.acquire();
+        // Some give up early: their place in line must not strand those behind.
+        let patience = if self.dice.chance(120) {
+            Duration::from_millis(self.dice.between(20, 600))
+        } else {
+            Duration::from_secs(8)
+        };
+        match self.ask(&acquire, patience).await {
+            Told::Granted { token, .. } => self.hold(&acquire, token).await,
+            Told::Unknown => {
+                // It may be held without anybody knowing: it is given back, as a good client does,
+                // or forgotten.
+                if self.dice.chance(500) {
+                    let release = self.same(&acquire, Ask::Release);
+                    self.ask(&release, Duration::from_secs(5)).await;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn hold(&mut self, acquire: &Question, token: u64) {
+        for _ in 0..self.dice.between(0, 3) {
+            match self.dice.between(0, 9) {
+                0..=2 => self.write(acquire, token),
+                3..=4 => {
+                    let look = self.same(acquire, Ask::Look);
+                    self.ask(&look, Duration::from_secs(7)).await;
+                }
+                5..=6 => {
+                    let by = self.dice.pick(&[200, 1_000, 3_000]);
+                    let extend = self.same(acquire, Ask::Extend { extend_by_ms: by });
+                    self.ask(&extend, Duration::from_secs(6)).await;
+                    if self.dice.chance(250) {
+                        // A retry whose first answer had arrived after all.
+                        self.ask(&extend, Duration::from_secs(6)).await;
+                    }
+                }
+                7 => {
+                    // Asked again while it holds.
+                    let again = self.same(acquire, acquire.ask.clone());
+                    self.ask(&again, Duration::from_secs(6)).await;
+                }
+                8 => self.think().await,
+                _ => sleep(Duration::from_millis(self.dice.between(0, 1_500))).await,
+            }
+        }
+        self.write(acquire, token);
+        if self.dice.chance(80) {
+            // A holder that dies.
+            return;
+        }
+        if self.dice.chance(60) {
+            // Somebody else's release must not end it.
+            let mut stranger = self.same(acquire, Ask::Release);
+            stranger.uuid = format!("stranger-{}-{}", self.number, self.made);
+            self.ask(&stranger, Duration::from_secs(6)).await;
+            let look = self.same(acquire, Ask::Look);
+            self.ask(&look, Duration::from_secs(7)).await;
+        }
+        let release = self.same(acquire, Ask::Release);
+        self.ask(&release, Duration::from_secs(6)).await;
+        if self.dice.chance(100) {
+            self.ask(&release, Duration::from_secs(6)).await;
+        }
+        if self.dice.chance(200) && acquire.idempotency.is_some() {
+            self.old = Some(acquire.clone());
+        }
+    }
+
+    fn write(&self, acquire: &Question, token: u64) {
+        let at = self.clients.now();
+        let write = self
+            .clients
+            .stores
+            .write(&acquire.key, &acquire.uuid, token, at);
+        self.clients.recorder.write(write);
+    }
+}

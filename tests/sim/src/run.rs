@@ -1,0 +1,164 @@
+//! One seed, from the first start to the verdict.
+
+use std::collections::BTreeMap;
+
+use crate::chaos::{Chaos, Kind};
+use crate::dice::Dice;
+use crate::invariants::{self, Invariant, Look};
+use crate::net::Effects;
+use crate::node::NODES;
+use crate::trace::Trace;
+use crate::verdict::{self, Outcome};
+use crate::world::World;
+
+/// How long things go wrong, in simulated time.
+const TROUBLE_US: u64 = 25_000_000;
+/// How long a mended cluster may take to serve as one again.
+const HEAL_US_MAX: u64 = 30_000_000;
+/// How often the invariants look.
+const LOOK_EVERY_US: u64 = 10_000;
+
+/// What one seed showed.
+#[derive(Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Lines of the trace, and their digest: equal for equal seeds.
+    pub trace: (u64, u128),
+    /// How often each kind of fault was brought.
+    pub injected: BTreeMap<Kind, u64>,
+    /// How many processes ended by themselves because of their disk.
+    pub stopped: u64,
+    /// What the network did.
+    pub effects: Effects,
+    /// Processes that were started.
+    pub starts: u64,
+    /// Simulated time, in microseconds.
+    pub simulated_us: u64,
+    /// From the end of all trouble until the cluster was one again, in microseconds.
+    pub healed_us: u64,
+    /// What was found.
+    pub outcome: Outcome,
+}
+
+struct Run {
+    world: World,
+    chaos: Chaos,
+    invariants: Vec<Box<dyn Invariant>>,
+    healed_at_us: Option<u64>,
+}
+
+/// Runs a seed.
+pub fn seed(seed: u64, trace: Trace) -> Report {
+    let dice = Dice::new(seed);
+    let mut world = World::new(&dice, trace.clone());
+    for id in NODES {
+        world.start(id);
+    }
+    world.start_clients(dice.named("how many").between(2, 8));
+    let mut run = Run {
+        world,
+        chaos: Chaos::new(dice.named("chaos")),
+        invariants: invariants::all(),
+        healed_at_us: None,
+    };
+    let mut broken = run.trouble().and_then(|()| run.heal()).err();
+    let healed_us = run.world.now_us() - run.healed_at_us.unwrap_or(run.world.now_us());
+    let effects = run.world.net.effects();
+    let starts = run.world.places.values().map(|place| place.starts).sum();
+    let simulated_us = run.world.now_us();
+    let outcome = verdict::check(&mut run.world, broken.take());
+    Report {
+        seed,
+        trace: trace.digest(),
+        injected: run.chaos.injected().clone(),
+        stopped: run.chaos.stopped(),
+        effects,
+        starts,
+        simulated_us,
+        healed_us,
+        outcome,
+    }
+}
+
+impl Run {
+    fn trouble(&mut self) -> Result<(), String> {
+        while self.world.now_us() < TROUBLE_US {
+            self.world.tick();
+            self.chaos.tick(&mut self.world)?;
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is wrong any more: the clients finish, and the nodes become one again.
+    fn heal(&mut self) -> Result<(), String> {
+        self.chaos.heal(&mut self.world);
+        let healed_at_us = self.world.now_us();
+        self.healed_at_us = Some(healed_at_us);
+        self.world.stop_clients();
+        let mut same_since_us = None;
+        loop {
+            self.world.tick();
+            self.chaos.look_after_processes(&mut self.world)?;
+            self.look()?;
+            let now_us = self.world.now_us();
+            if now_us - healed_at_us > HEAL_US_MAX {
+                return Err(format!(
+                    "{} s after everything was mended the cluster is not one again: clients done: {}, nodes: {:?}",
+                    HEAL_US_MAX / 1_000_000,
+                    self.world.clients_are_done(),
+                    self.look_now().nodes
+                ));
+            }
+            if !self.world.clients_are_done() || !self.is_one() {
+                same_since_us = None;
+                continue;
+            }
+            let since_us = *same_since_us.get_or_insert(now_us);
+            if now_us - since_us > 1_500_000 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Every node serves, and has applied the same.
+    fn is_one(&self) -> bool {
+        let mut applied = Vec::new();
+        for place in self.world.places.values() {
+            let seen = place.process.seen();
+            match &seen.node {
+                Some(node) if node.is_ready() => applied.push(node.status().applied_index),
+                _ => return false,
+            }
+        }
+        applied.windows(2).all(|pair| pair[0] == pair[1])
+    }
+
+    fn look(&mut self) -> Result<(), String> {
+        if !self.world.now_us().is_multiple_of(LOOK_EVERY_US) {
+            return Ok(());
+        }
+        let look = self.look_now();
+        for invariant in &mut self.invariants {
+            invariant
+                .look(&look)
+                .map_err(|why| format!("{}: {why}", invariant.name()))?;
+        }
+        Ok(())
+    }
+
+    fn look_now(&self) -> Look {
+        let nodes = self.world.places.iter().filter_map(|(id, place)| {
+            let seen = place.process.seen();
+            let node = seen.node.as_ref()?;
+            Some((*id, place.starts, node.status()))
+        });
+        let now_us = self.world.now_us();
+        Look {
+            now_us,
+            nodes: nodes.collect(),
+            healed_us: self.healed_at_us.map(|at_us| now_us - at_us),
+        }
+    }
+}

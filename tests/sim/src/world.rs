@@ -1,0 +1,195 @@
+//! The machines, their network and what runs on them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use evermind_checker::history::Recorder;
+use tokio::time::Instant;
+
+use crate::clients::{Clients, Stores};
+use crate::clock::HostClock;
+use crate::dice::Dice;
+use crate::disk::HostDisk;
+use crate::host::Host;
+use crate::net::{CLIENTS, HostId, Link, Net};
+use crate::node::{Ended, Machine, NODES, Process};
+use crate::trace;
+use crate::trace::Trace;
+
+/// Real time between two looks at everything.
+pub const TICK_US: u64 = 1_000;
+
+/// A node's machine and what runs on it.
+pub struct Place {
+    /// The machine.
+    pub host: Host,
+    /// Its disk.
+    pub disk: HostDisk,
+    /// Its present process, or its last one.
+    pub process: Process,
+    /// How many processes there were.
+    pub starts: u64,
+}
+
+/// Everything.
+pub struct World {
+    /// The seed's randomness.
+    pub dice: Dice,
+    /// What happened.
+    pub trace: Trace,
+    /// The network.
+    pub net: Net,
+    /// The nodes' machines.
+    pub places: BTreeMap<HostId, Place>,
+    /// What the clients share.
+    pub clients: Clients,
+    clients_host: Host,
+    now_us: u64,
+    log_bytes_kept: u64,
+}
+
+/// A link on which nothing is wrong.
+pub fn usual_link() -> Link {
+    Link {
+        cut: false,
+        latency_us: (100, 2_000),
+        loss_per_mille: 0,
+    }
+}
+
+impl World {
+    /// Three machines that are off, and the clients'.
+    pub fn new(dice: &Dice, trace: Trace) -> Self {
+        let hosts: Vec<HostId> = std::iter::once(CLIENTS).chain(NODES).collect();
+        let net = Net::new(&hosts, &usual_link(), dice.named("net"), trace.clone());
+        let places = NODES.map(|id| {
+            let place = Place {
+                host: Host::new(dice.named(&format!("host {id}")), HostClock::default()),
+                disk: HostDisk::new(dice.named(&format!("disk {id}"))),
+                process: Process::default(),
+                starts: 0,
+            };
+            (id, place)
+        });
+        let setup = dice.named("setup");
+        let clients = Clients {
+            net: net.clone(),
+            recorder: Arc::new(Recorder::default()),
+            stores: Arc::new(Stores::default()),
+            dice: dice.named("clients"),
+            trace: trace.clone(),
+            stop: Arc::new(AtomicBool::new(false)),
+            working: Arc::new(AtomicU64::new(0)),
+            began: Instant::now(),
+            think_max: Duration::from_millis(setup.pick(&[5, 30, 200])),
+        };
+        Self {
+            dice: dice.clone(),
+            trace,
+            net,
+            places: places.into_iter().collect(),
+            clients,
+            clients_host: Host::new(dice.named("clients' host"), HostClock::default()),
+            now_us: 0,
+            log_bytes_kept: setup.pick(&[100 << 10, 400 << 10, 64 << 20]),
+        }
+    }
+
+    /// Real time since the beginning.
+    pub fn now_us(&self) -> u64 {
+        self.now_us
+    }
+
+    /// Starts so many clients.
+    pub fn start_clients(&mut self, count: u64) {
+        let mut clients = self.clients.clone();
+        self.clients.working.store(count, Ordering::Relaxed);
+        self.clients_host.start(async move {
+            clients.began = Instant::now();
+            clients.start(count);
+        });
+    }
+
+    /// Lets the clients finish.
+    pub fn stop_clients(&self) {
+        self.clients.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether every client has ended.
+    pub fn clients_are_done(&self) -> bool {
+        self.clients.working.load(Ordering::Relaxed) == 0
+    }
+
+    /// Starts a node's process.
+    ///
+    /// # Panics
+    /// If one runs already.
+    pub fn start(&mut self, id: HostId) {
+        self.net.power_on(id);
+        let place = self.places.get_mut(&id).expect("a node");
+        place.starts += 1;
+        place.process = Process::default();
+        let dice = self
+            .dice
+            .named(&format!("node {id} start {}", place.starts));
+        let machine = Machine {
+            id,
+            net: self.net.clone(),
+            disk: place.disk.clone(),
+            clock: place.host.clock().clone(),
+            dice,
+            log_bytes_kept: self.log_bytes_kept,
+        };
+        trace!(self.trace, "node {id} starts");
+        place.host.start(machine.run(place.process.clone()));
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, id: HostId) {
+        trace!(self.trace, "node {id} is killed");
+        let place = self.places.get_mut(&id).expect("a node");
+        place.process.seen().node = None;
+        place.host.kill();
+        place.disk.killed();
+    }
+
+    /// The plug is pulled.
+    pub fn power_off(&mut self, id: HostId) {
+        trace!(self.trace, "node {id} loses its power");
+        self.net.power_off(id);
+        let place = self.places.get_mut(&id).expect("a node");
+        place.process.seen().node = None;
+        place.host.kill();
+        place.host.clock().rebooted();
+        place.disk.power_cut();
+    }
+
+    /// How a node's process ended by itself, if it has.
+    pub fn ended(&self, id: HostId) -> Option<Ended> {
+        self.places[&id].process.seen().ended.clone()
+    }
+
+    /// The node that leads, as far as any of them says.
+    pub fn leader(&self) -> Option<HostId> {
+        let leads = |place: &Place| {
+            let seen = place.process.seen();
+            let status = seen.node.as_ref()?.status();
+            (status.leader == Some(status.id)).then_some((status.term, status.id))
+        };
+        let newest = self.places.values().filter_map(leads).max();
+        newest.map(|(_, id)| id)
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self) {
+        self.now_us += TICK_US;
+        self.trace.at(self.now_us);
+        self.net.tick(self.now_us);
+        for place in self.places.values_mut() {
+            place.host.tick(TICK_US);
+        }
+        self.clients_host.tick(TICK_US);
+    }
+}
