@@ -1,1 +1,198 @@
-//! The lock as a specification, written apart from the server.
+//! SPEC.md section 2 as a program: what each entry must come to, from the entries alone.
+//!
+//! Written from the specification and not from the server, whose table it shares no code with: the
+//! two agree because both are right, or one of them is wrong. Plain maps; each entry costs the
+//! logarithm of what is there.
+
+mod accounts;
+mod calendar;
+mod holding;
+mod line;
+mod once;
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use evermind_lock::command::{Action, Command, KeyHash, KeyId, LicenceId, NodeId, OpId};
+use evermind_lock::limits::MEMBERS_MAX;
+use evermind_lock::names::{Holder, IdentityId, Resource};
+use evermind_lock::outcome::{Decision, Event, Limit, Outcome, Refusal};
+use evermind_lock::table::EntryContext;
+
+use accounts::{Key, Licence};
+use holding::Grant;
+use line::Wait;
+use once::{Name, Named, Server};
+
+pub use views::{HeldLock, LineView};
+
+/// What an entry came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What was decided; blank and membership entries decide nothing.
+    pub decision: Option<Decision>,
+    /// What this did to waits, in order.
+    pub events: Vec<Event>,
+    /// Whether the decision repeats one that was made before: of the operation, or of its
+    /// `Idempotency-Key`.
+    pub repeated: bool,
+}
+
+/// What comes due at the same time comes in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Lease,
+    Window,
+    Place,
+    Name,
+}
+
+/// When, of which kind, and its number: a token, a place, a name's number.
+type Due = (u64, Kind, u64);
+
+#[derive(Debug, Clone)]
+enum Subject {
+    Lock(Resource),
+    Name(Name),
+}
+
+/// The whole state that SPEC.md speaks of.
+#[derive(Debug, Default)]
+pub struct Model {
+    now_ms: u64,
+    wall_ms: u64,
+    /// How many were given out so far, each of which is the number of the last.
+    tokens: u64,
+    places: u64,
+    numbers: u64,
+    grants: BTreeMap<Resource, Grant>,
+    lines: BTreeMap<Resource, BTreeMap<u64, Wait>>,
+    /// The place of each uuid in line.
+    standing: BTreeMap<(Resource, Holder), u64>,
+    /// Those in line that can be granted.
+    ready: BTreeMap<Resource, BTreeSet<u64>>,
+    agenda: BTreeMap<Due, Subject>,
+    /// Which wait each request is attached to or detached from.
+    requests: BTreeMap<OpId, (Resource, u64)>,
+    servers: BTreeMap<NodeId, Server>,
+    names: BTreeMap<Name, Named>,
+    keys: BTreeMap<KeyId, Key>,
+    hashes: BTreeMap<KeyHash, KeyId>,
+    licences: BTreeMap<LicenceId, Licence>,
+    /// Every API key ever made has a number of its own.
+    keys_made: u64,
+    deleted: BTreeSet<KeyHash>,
+    /// The dates that are to come, of licences not revoked.
+    dates: BTreeSet<(u64, LicenceId)>,
+    /// Leases and waits of each identity.
+    leases_of: BTreeMap<IdentityId, usize>,
+    waits_of: BTreeMap<IdentityId, usize>,
+    members: BTreeMap<NodeId, u128>,
+    events: Vec<Event>,
+    repeated: bool,
+    log_index: u64,
+}
+
+impl Model {
+    /// Nothing is held, at cluster time 0.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next entry.
+    pub fn apply(&mut self, at: EntryContext, command: Option<Command>) -> Step {
+        let Some(command) = command else {
+            // Blank and membership entries carry neither a time nor a command.
+            return Step {
+                decision: None,
+                events: Vec::new(),
+                repeated: false,
+            };
+        };
+        self.log_index = at.log_index;
+        self.repeated = false;
+        if let Some(stamp) = at.stamp.filter(|stamp| stamp.term == at.term) {
+            self.now_ms = self.now_ms.max(stamp.cluster_ms);
+            self.wall_ms = self.wall_ms.max(stamp.wall_ms);
+        }
+        self.end_dated_licences();
+        self.end_due();
+        let decision = self.decide(command);
+        Step {
+            decision: Some(decision),
+            events: std::mem::take(&mut self.events),
+            repeated: self.repeated,
+        }
+    }
+
+    fn end_due(&mut self) {
+        while let Some(entry) = self.agenda.first_entry() {
+            let (due_ms, kind, number) = *entry.key();
+            if due_ms > self.now_ms {
+                break;
+            }
+            let subject = entry.remove();
+            match (kind, subject) {
+                (Kind::Lease, Subject::Lock(resource)) => self.end_grant(&resource),
+                (Kind::Window, Subject::Lock(resource)) => self.end_window(&resource, number),
+                (Kind::Place, Subject::Lock(resource)) => self.end_place(&resource, number),
+                (_, Subject::Name(name)) => {
+                    self.names.remove(&name);
+                }
+                (Kind::Name, Subject::Lock(_)) => unreachable!("names are due as names"),
+            }
+        }
+    }
+
+    fn decide(&mut self, command: Command) -> Decision {
+        let log_index = self.log_index;
+        if let Some(operation) = command.operation
+            && let Some(known) = self.admit(operation)
+        {
+            return known;
+        }
+        let id = command.operation.map(|operation| operation.id);
+        let outcome = self.act(id, command.action);
+        let decision = Decision { log_index, outcome };
+        if let Some(id) = id {
+            self.remember_operation(id, decision.clone());
+        }
+        decision
+    }
+
+    fn act(&mut self, operation: Option<OpId>, action: Action) -> Outcome {
+        match (action, operation) {
+            (Action::Acquire(acquire), Some(operation)) => self.acquire(operation, &acquire),
+            (Action::Extend(extend), Some(_)) => self.extend(&extend),
+            (Action::Release(release), Some(_)) => self.release(&release),
+            // What has no name could take effect twice.
+            (Action::Acquire(_) | Action::Extend(_) | Action::Release(_), None) => Outcome::Stale,
+            (Action::Abandon(attachment), _) => self.abandon(&attachment),
+            (Action::Reattach(attachment), _) => self.reattach(&attachment),
+            (Action::DetachNode { node, boot }, _) => {
+                self.detach_all(node, boot, true);
+                Outcome::Done
+            }
+            (Action::Expire | Action::Found { .. }, _) => Outcome::Done,
+            (Action::RecordMember(member), _) => self.record_member(member.node, member.disk),
+            (Action::AddApiKey { hash, identity }, _) => self.add_configured_key(hash, identity),
+            (Action::CreateLicence(create), _) => self.create_licence(create),
+            (Action::RevokeLicence(licence), _) => self.revoke(licence),
+            (Action::CreateApiKey { licence, hash }, _) => self.create_key(&licence, hash),
+            (Action::DeleteApiKey { licence, hash }, _) => self.delete_key(&licence, hash),
+            (Action::DeleteApiKeyById { licence, key }, _) => self.delete_key_by_id(licence, key),
+        }
+    }
+
+    fn record_member(&mut self, node: NodeId, disk: u128) -> Outcome {
+        if !self.members.contains_key(&node) && self.members.len() >= MEMBERS_MAX {
+            return no(Refusal::LimitReached(Limit::Members));
+        }
+        self.members.entry(node).or_insert(disk);
+        Outcome::Done
+    }
+}
+
+fn no(refusal: Refusal) -> Outcome {
+    Outcome::Refused(refusal)
+}

@@ -1,0 +1,503 @@
+//! Taking, keeping and giving back a lock.
+
+use evermind_lock::command::{Acquire, Extend, KeyId, OpId, Release};
+use evermind_lock::limits::{
+    LEASE_MS_MAX, LOCKS_MAX, LOCKS_PER_IDENTITY_MAX, RETRY_ATTEMPTS_MAX, WAITERS_PER_IDENTITY_MAX,
+    WAITERS_PER_RESOURCE_MAX, WINDOW_MS_MAX,
+};
+use evermind_lock::names::{Holder, IdempotencyKey, Key, Resource};
+use evermind_lock::outcome::{Current, Event, Granted, HeldReason, Limit, Outcome, Refusal};
+
+use super::accounts::Caller;
+use super::line::{Request, Wait, acquire_name};
+use super::once::{Endpoint, Fresh, Meaning, NamedState};
+use super::{Kind, Model, Subject, no};
+
+/// One lease.
+#[derive(Debug, Clone)]
+pub(super) struct Grant {
+    pub(super) holder: Holder,
+    pub(super) token: u64,
+    pub(super) expires_ms: u64,
+    pub(super) fifo: bool,
+    pub(super) attempts: u32,
+    /// The one request that was told of it, whose hang-up gives it back; none once the holder has
+    /// shown itself in another way.
+    newest: Option<(OpId, Option<IdempotencyKey>)>,
+}
+
+/// What an acquire asks for beside the lock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) lease_ms: u64,
+    pub(super) window_ms: u64,
+    pub(super) retry_attempts: u32,
+    pub(super) fifo: bool,
+}
+
+/// An acquire of somebody who may ask.
+pub(super) struct Asked {
+    pub(super) operation: OpId,
+    pub(super) caller: Caller,
+    pub(super) holder: Holder,
+    pub(super) idempotency: Option<IdempotencyKey>,
+    pub(super) credit: u32,
+    /// A repeated request has none of its own.
+    pub(super) terms: Option<Terms>,
+}
+
+impl Asked {
+    pub(super) fn request(&self, since_ms: u64) -> Request {
+        Request {
+            operation: self.operation,
+            caller: self.caller.key,
+            since_ms,
+            idempotency: self.idempotency.clone(),
+        }
+    }
+}
+
+impl Model {
+    pub(super) fn acquire(&mut self, operation: OpId, acquire: &Acquire) -> Outcome {
+        let named = acquire.idempotency.as_ref();
+        let (caller, meaning) = match self.who_and_what(acquire.caller, Endpoint::Acquire, named) {
+            Ok(known) => known,
+            Err(refusal) => return no(refusal),
+        };
+        let resource = Resource {
+            identity: caller.identity.clone(),
+            key: acquire.key.clone(),
+        };
+        let mut asked = Asked {
+            operation,
+            caller,
+            holder: acquire.holder.clone(),
+            idempotency: named.map(|named| named.key.clone()),
+            credit: 0,
+            terms: Some(Terms {
+                lease_ms: acquire.lease_ms.clamp(1, LEASE_MS_MAX),
+                window_ms: acquire.window_ms.min(WINDOW_MS_MAX),
+                retry_attempts: acquire.retry_attempts.min(RETRY_ATTEMPTS_MAX),
+                fifo: acquire.fifo,
+            }),
+        };
+        let fresh = match meaning {
+            Meaning::Unnamed => None,
+            Meaning::Fresh(fresh) => Some(fresh),
+            Meaning::Known(NamedState::Open(resource, holder)) => {
+                asked.holder = holder;
+                asked.terms = None;
+                return match self.place_of(&resource, &asked.holder) {
+                    Some(place) => self.attach(&resource, place, &asked),
+                    None => Outcome::Stale,
+                };
+            }
+            Meaning::Known(state) => return self.report_acquire(state),
+        };
+        asked.credit = fresh.as_ref().map_or(0, |fresh| fresh.credit);
+        let outcome = self.take(&resource, &asked);
+        if let Some(fresh) = fresh {
+            self.name_acquire(fresh, resource, asked.holder, &outcome);
+        }
+        outcome
+    }
+
+    fn who_and_what(
+        &mut self,
+        key: KeyId,
+        endpoint: Endpoint,
+        named: Option<&evermind_lock::command::Idempotency>,
+    ) -> Result<(Caller, Meaning), Refusal> {
+        let caller = self.caller(key)?;
+        let meaning = self.meaning(&caller, endpoint, named)?;
+        Ok((caller, meaning))
+    }
+
+    fn name_acquire(
+        &mut self,
+        fresh: Fresh,
+        resource: Resource,
+        holder: Holder,
+        outcome: &Outcome,
+    ) {
+        let state = match outcome {
+            Outcome::Queued => NamedState::Open(resource, holder),
+            Outcome::Granted(granted) => NamedState::Granted {
+                resource,
+                holder,
+                token: granted.fencing_token,
+                attempts: granted.attempts,
+            },
+            Outcome::Refused(refusal) => NamedState::Refused(refusal.clone()),
+            _ => return,
+        };
+        self.name(fresh, state);
+    }
+
+    /// A repetition reports the present.
+    fn report_acquire(&mut self, state: NamedState) -> Outcome {
+        match state {
+            NamedState::Granted {
+                resource,
+                holder,
+                token,
+                attempts,
+            } => match self.left_ms(&resource, token) {
+                Some(expires_in_ms) => {
+                    self.untie(&resource, &holder);
+                    Outcome::Granted(Granted {
+                        holder,
+                        fencing_token: token,
+                        expires_in_ms,
+                        waited_ms: 0,
+                        attempts,
+                    })
+                }
+                None => no(Refusal::GrantEnded { attempts }),
+            },
+            NamedState::Refused(refusal) => no(refusal),
+            _ => Outcome::Stale,
+        }
+    }
+
+    fn left_ms(&self, resource: &Resource, token: u64) -> Option<u64> {
+        let grant = self.grants.get(resource)?;
+        (grant.token == token).then(|| grant.expires_ms - self.now_ms)
+    }
+
+    /// More than one request knows of the grant: none of them gives it back by hanging up.
+    fn untie(&mut self, resource: &Resource, holder: &Holder) {
+        let grant = self.grants.get_mut(resource);
+        if let Some(grant) = grant.filter(|grant| grant.holder == *holder) {
+            grant.newest = None;
+        }
+    }
+
+    fn take(&mut self, resource: &Resource, asked: &Asked) -> Outcome {
+        let licence = asked.caller.licence;
+        let Some(terms) = asked.terms else {
+            return Outcome::Stale;
+        };
+        if let Some(place) = self.place_of(resource, &asked.holder) {
+            return self.attach(resource, place, asked);
+        }
+        if let Err(refusal) = self.check_allowance(licence, asked.credit) {
+            return no(refusal);
+        }
+        let rest_of_first = 1_u32.saturating_sub(asked.credit);
+        match self.grants.get(resource) {
+            Some(grant) if grant.holder == asked.holder => {
+                let granted = Granted {
+                    holder: grant.holder.clone(),
+                    fencing_token: grant.token,
+                    expires_in_ms: grant.expires_ms - self.now_ms,
+                    waited_ms: 0,
+                    attempts: 1,
+                };
+                self.charge(licence, rest_of_first);
+                self.untie(resource, &asked.holder);
+                Outcome::Granted(granted)
+            }
+            Some(_) if terms.window_ms == 0 => self.refuse_to_wait(resource, asked, terms),
+            Some(_) => {
+                if let Some(limit) = self.wait_limit(resource) {
+                    return no(Refusal::LimitReached(limit));
+                }
+                self.charge(licence, rest_of_first);
+                self.join(resource, Wait::new(asked, terms, self.now_ms));
+                Outcome::Queued
+            }
+            None => {
+                if let Some(limit) = self.lease_limit(resource) {
+                    return no(Refusal::LimitReached(limit));
+                }
+                self.charge(licence, rest_of_first);
+                let wait = Wait::new(asked, terms, self.now_ms);
+                let granted = self.grant(resource, &wait, Some(asked.operation));
+                granted.map_or(Outcome::Stale, Outcome::Granted)
+            }
+        }
+    }
+
+    /// It is held, and the request has no window: all its tries are made at once.
+    pub(super) fn refuse_to_wait(
+        &mut self,
+        resource: &Resource,
+        asked: &Asked,
+        terms: Terms,
+    ) -> Outcome {
+        let licence = asked.caller.licence;
+        if let Err(refusal) = self.check_allowance(licence, asked.credit) {
+            return no(refusal);
+        }
+        let attempts = 1 + terms.retry_attempts;
+        self.charge(licence, attempts.saturating_sub(asked.credit));
+        no(self.held(resource, HeldReason::NoWait, attempts))
+    }
+
+    pub(super) fn lease_limit(&self, resource: &Resource) -> Option<Limit> {
+        let own = self.leases_of.get(&resource.identity).copied();
+        if self.grants.len() >= LOCKS_MAX {
+            Some(Limit::Locks)
+        } else if own.unwrap_or_default() >= LOCKS_PER_IDENTITY_MAX {
+            Some(Limit::LocksPerIdentity)
+        } else {
+            None
+        }
+    }
+
+    fn wait_limit(&self, resource: &Resource) -> Option<Limit> {
+        let line = self
+            .lines
+            .get(resource)
+            .map_or(0, std::collections::BTreeMap::len);
+        let own = self.waits_of.get(&resource.identity).copied();
+        if line >= WAITERS_PER_RESOURCE_MAX {
+            Some(Limit::WaitersPerResource)
+        } else if own.unwrap_or_default() >= WAITERS_PER_IDENTITY_MAX {
+            Some(Limit::WaitersPerIdentity)
+        } else {
+            None
+        }
+    }
+
+    /// Grants a free resource. What `answering` is told is returned; all others are told by events.
+    fn grant(
+        &mut self,
+        resource: &Resource,
+        wait: &Wait,
+        answering: Option<OpId>,
+    ) -> Option<Granted> {
+        self.tokens += 1;
+        let (token, now_ms) = (self.tokens, self.now_ms);
+        let attempts = wait.attempts(now_ms);
+        let expires_ms = now_ms + wait.terms.lease_ms;
+        let only = match (wait.attached.as_slice(), wait.detached.as_slice()) {
+            ([only], []) => Some((only.operation, only.idempotency.clone())),
+            _ => None,
+        };
+        let grant = Grant {
+            holder: wait.holder.clone(),
+            token,
+            expires_ms,
+            fifo: wait.terms.fifo,
+            attempts,
+            newest: only,
+        };
+        let before = self.grants.insert(resource.clone(), grant);
+        assert!(before.is_none(), "a lock has one holder");
+        let leases = self.leases_of.entry(resource.identity.clone());
+        *leases.or_default() += 1;
+        let due = (expires_ms, Kind::Lease, token);
+        self.agenda.insert(due, Subject::Lock(resource.clone()));
+        self.charge_rest(wait, attempts);
+        let mut answer = None;
+        for request in wait.everyone() {
+            let granted = Granted {
+                holder: wait.holder.clone(),
+                fencing_token: token,
+                expires_in_ms: wait.terms.lease_ms,
+                waited_ms: now_ms - request.since_ms,
+                attempts,
+            };
+            if answering == Some(request.operation) {
+                answer = Some(granted);
+            } else {
+                self.events.push(Event::WaitEnded {
+                    operation: request.operation,
+                    resource: resource.clone(),
+                    outcome: Outcome::Granted(granted),
+                });
+            }
+        }
+        let state = NamedState::Granted {
+            resource: resource.clone(),
+            holder: wait.holder.clone(),
+            token,
+            attempts,
+        };
+        self.settle(resource, wait, &state);
+        answer
+    }
+
+    /// A free resource goes to the first in line whose caller is there.
+    pub(super) fn hand_over(
+        &mut self,
+        resource: &Resource,
+        answering: Option<OpId>,
+    ) -> Option<Granted> {
+        let place = *self.ready.get(resource)?.first()?;
+        let wait = self.leave(resource, place)?;
+        self.grant(resource, &wait, answering)
+    }
+
+    pub(super) fn end_grant(&mut self, resource: &Resource) {
+        let Some(grant) = self.grants.remove(resource) else {
+            return;
+        };
+        self.agenda
+            .remove(&(grant.expires_ms, Kind::Lease, grant.token));
+        if let Some(leases) = self.leases_of.get_mut(&resource.identity) {
+            *leases -= 1;
+        }
+        self.hand_over(resource, None);
+    }
+
+    /// The caller of this acquire was never told of its grant.
+    pub(super) fn give_back(&mut self, resource: &Resource, operation: OpId) {
+        let Some(grant) = self.grants.get(resource) else {
+            return;
+        };
+        let Some((newest, key)) = grant.newest.clone() else {
+            return;
+        };
+        if newest == operation {
+            let token = grant.token;
+            if let Some(key) = key {
+                self.credit_name(&acquire_name(resource, &key), token);
+            }
+            self.end_grant(resource);
+        }
+    }
+
+    pub(super) fn held(&self, resource: &Resource, reason: HeldReason, attempts: u32) -> Refusal {
+        let ready = self
+            .ready
+            .get(resource)
+            .map_or(0, std::collections::BTreeSet::len);
+        let current = self.grants.get(resource).map(|grant| Current {
+            fencing_token: grant.token,
+            expires_in_ms: grant.expires_ms.saturating_sub(self.now_ms),
+            waiting: ready as u64,
+        });
+        Refusal::LockHeld {
+            reason,
+            attempts,
+            current,
+        }
+    }
+
+    /// Whose a resource is not.
+    fn check_holder(&self, resource: &Resource, holder: &Holder) -> Result<(), Refusal> {
+        let grant = self.grants.get(resource);
+        if grant.is_some_and(|grant| grant.holder == *holder) {
+            return Ok(());
+        }
+        if grant.is_none() && self.place_of(resource, holder).is_none() {
+            return Err(Refusal::LockNotFound);
+        }
+        Err(Refusal::NotOwner)
+    }
+
+    pub(super) fn extend(&mut self, extend: &Extend) -> Outcome {
+        let named = extend.idempotency.as_ref();
+        let (caller, meaning) = match self.who_and_what(extend.caller, Endpoint::Extend, named) {
+            Ok(known) => known,
+            Err(refusal) => return no(refusal),
+        };
+        let fresh = match meaning {
+            Meaning::Unnamed => None,
+            Meaning::Fresh(fresh) => Some(fresh),
+            Meaning::Known(state) => return self.report(state),
+        };
+        let resource = resource(&caller, &extend.key);
+        let extended = self.extend_anew(&resource, &extend.holder, extend.extend_by_ms);
+        if let Some(fresh) = fresh {
+            let state = match &extended {
+                Ok((token, _)) => NamedState::Extended {
+                    resource,
+                    token: *token,
+                },
+                Err(refusal) => NamedState::Refused(refusal.clone()),
+            };
+            self.name(fresh, state);
+        }
+        match extended {
+            Ok((fencing_token, expires_in_ms)) => Outcome::Extended {
+                fencing_token,
+                expires_in_ms,
+            },
+            Err(refusal) => no(refusal),
+        }
+    }
+
+    /// Token and what is left.
+    fn extend_anew(
+        &mut self,
+        resource: &Resource,
+        holder: &Holder,
+        by_ms: u64,
+    ) -> Result<(u64, u64), Refusal> {
+        self.check_holder(resource, holder)?;
+        let now_ms = self.now_ms;
+        let grant = self.grants.get_mut(resource).ok_or(Refusal::LockNotFound)?;
+        let left_ms = grant.expires_ms - now_ms;
+        if by_ms > LEASE_MS_MAX - left_ms.min(LEASE_MS_MAX) {
+            return Err(Refusal::ExtendPastLimit { left_ms });
+        }
+        let before = (grant.expires_ms, Kind::Lease, grant.token);
+        grant.expires_ms += by_ms;
+        grant.newest = None;
+        let after = (grant.expires_ms, Kind::Lease, grant.token);
+        let told = (grant.token, grant.expires_ms - now_ms);
+        self.agenda.remove(&before);
+        self.agenda.insert(after, Subject::Lock(resource.clone()));
+        Ok(told)
+    }
+
+    pub(super) fn release(&mut self, release: &Release) -> Outcome {
+        let named = release.idempotency.as_ref();
+        let (caller, meaning) = match self.who_and_what(release.caller, Endpoint::Release, named) {
+            Ok(known) => known,
+            Err(refusal) => return no(refusal),
+        };
+        let fresh = match meaning {
+            Meaning::Unnamed => None,
+            Meaning::Fresh(fresh) => Some(fresh),
+            Meaning::Known(state) => return self.report(state),
+        };
+        let resource = resource(&caller, &release.key);
+        let released = self.release_anew(&resource, &release.holder);
+        if let Some(fresh) = fresh {
+            let state = match &released {
+                Ok(()) => NamedState::Released,
+                Err(refusal) => NamedState::Refused(refusal.clone()),
+            };
+            self.name(fresh, state);
+        }
+        released.map_or_else(no, |()| Outcome::Released)
+    }
+
+    fn release_anew(&mut self, resource: &Resource, holder: &Holder) -> Result<(), Refusal> {
+        if let Some(place) = self.place_of(resource, holder) {
+            self.end_wait(resource, place, HeldReason::ReleasedWhileWaiting);
+            return Ok(());
+        }
+        self.check_holder(resource, holder)?;
+        self.end_grant(resource);
+        Ok(())
+    }
+
+    /// What a repeated extend or release is told.
+    fn report(&self, state: NamedState) -> Outcome {
+        match state {
+            NamedState::Extended { resource, token } => match self.left_ms(&resource, token) {
+                Some(expires_in_ms) => Outcome::Extended {
+                    fencing_token: token,
+                    expires_in_ms,
+                },
+                None => no(Refusal::GrantEnded { attempts: 0 }),
+            },
+            NamedState::Released => Outcome::Released,
+            NamedState::Refused(refusal) => no(refusal),
+            _ => Outcome::Stale,
+        }
+    }
+}
+
+fn resource(caller: &Caller, key: &Key) -> Resource {
+    Resource {
+        identity: caller.identity.clone(),
+        key: key.clone(),
+    }
+}
