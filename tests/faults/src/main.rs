@@ -52,10 +52,20 @@ struct Cli {
     /// Where runs work, and where failed ones and the report are kept
     #[arg(long, value_name = "DIR", default_value = "target/faults")]
     dir: PathBuf,
+    /// Is the client of row 8 instead: holds this lock and writes
+    #[arg(long, hide = true, value_name = "KEY", requires = "at")]
+    hold: Option<String>,
+    /// Where that client's node is
+    #[arg(long, hide = true, value_name = "HOST:PORT")]
+    at: Option<String>,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let (Some(key), Some(at)) = (&cli.hold, &cli.at) {
+        rows::pause::hold(key, at);
+        return ExitCode::SUCCESS;
+    }
     let rows = match chosen(&cli) {
         Ok(rows) => rows,
         Err(why) => {

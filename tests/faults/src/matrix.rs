@@ -1,6 +1,6 @@
 //! The rows of the fault matrix, in its numbering.
 
-use crate::rows::kill;
+use crate::rows::{kill, network, pause, replay};
 use crate::scene::Scene;
 use crate::setup::Setup;
 
@@ -63,6 +63,136 @@ pub(crate) const ROWS: &[Row] = &[
             ..USUAL
         },
         inject: kill::twenty,
+    },
+    Row {
+        number: 7,
+        fault: "SIGSTOP of the leader past leases",
+        setup: Setup {
+            ci_seconds: Some(12),
+            ..USUAL
+        },
+        inject: pause::leader,
+    },
+    Row {
+        number: 8,
+        fault: "SIGSTOP of the holding client",
+        setup: USUAL,
+        inject: pause::holder,
+    },
+    Row {
+        number: 9,
+        fault: "SIGSTOP of each node in turn",
+        setup: USUAL,
+        inject: pause::each,
+    },
+    Row {
+        number: 10,
+        fault: "the leader isolated",
+        setup: Setup {
+            network: true,
+            ..USUAL
+        },
+        inject: network::isolate,
+    },
+    Row {
+        number: 11,
+        fault: "majority ring",
+        setup: Setup {
+            network: true,
+            ..USUAL
+        },
+        inject: network::ring,
+    },
+    Row {
+        number: 12,
+        fault: "bridge",
+        setup: Setup {
+            network: true,
+            ..USUAL
+        },
+        inject: network::bridge,
+    },
+    Row {
+        number: 13,
+        fault: "one-way: nothing reaches the leader",
+        setup: Setup {
+            network: true,
+            ci_seconds: Some(10),
+            ..USUAL
+        },
+        inject: network::one_way_in,
+    },
+    Row {
+        number: 14,
+        fault: "one-way: nothing leaves the leader",
+        setup: Setup {
+            network: true,
+            ..USUAL
+        },
+        inject: network::one_way_out,
+    },
+    Row {
+        number: 15,
+        fault: "flapping link",
+        setup: Setup {
+            network: true,
+            ..USUAL
+        },
+        inject: network::flapping,
+    },
+    Row {
+        number: 16,
+        fault: "5, 20, 50% loss",
+        setup: Setup {
+            network: true,
+            ..USUAL
+        },
+        inject: network::loss,
+    },
+    Row {
+        number: 17,
+        fault: "delay above the election timeout",
+        setup: Setup {
+            network: true,
+            ..USUAL
+        },
+        inject: network::delay,
+    },
+    Row {
+        number: 18,
+        fault: "resets and half-open connections",
+        setup: Setup {
+            network: true,
+            ..USUAL
+        },
+        inject: network::resets,
+    },
+    Row {
+        number: 19,
+        fault: "acquire replayed after its release",
+        setup: Setup {
+            ci_seconds: Some(5),
+            ..USUAL
+        },
+        inject: replay::acquire_after_release,
+    },
+    Row {
+        number: 20,
+        fault: "release delayed past a regrant",
+        setup: Setup {
+            ci_seconds: Some(5),
+            ..USUAL
+        },
+        inject: replay::delayed_release,
+    },
+    Row {
+        number: 21,
+        fault: "answers dropped and asked again",
+        setup: Setup {
+            ci_seconds: Some(5),
+            ..USUAL
+        },
+        inject: replay::lost_replies,
     },
 ];
 

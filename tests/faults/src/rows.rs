@@ -3,3 +3,4 @@
 pub(crate) mod kill;
 pub(crate) mod network;
 pub(crate) mod pause;
+pub(crate) mod replay;
