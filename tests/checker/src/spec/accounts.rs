@@ -28,7 +28,7 @@ pub(super) struct Licence {
     revoked: bool,
     /// When the period ends in which `used` was charged.
     period_ends_ms: Option<u64>,
-    pub(super) used: u64,
+    used: u64,
     /// What was charged in all periods together.
     pub(super) used_ever: u64,
     deleted: VecDeque<(KeyId, KeyHash)>,
@@ -37,6 +37,12 @@ pub(super) struct Licence {
 impl Licence {
     fn is_active(&self, wall_ms: u64) -> bool {
         !self.revoked && self.expires_ms.is_none_or(|date| wall_ms < date)
+    }
+
+    /// What was charged in the period that the moment is in.
+    pub(super) fn used_at(&self, wall_ms: u64) -> u64 {
+        let is_over = self.period_ends_ms.is_some_and(|end| end <= wall_ms);
+        if is_over { 0 } else { self.used }
     }
 
     /// Begins the period that the moment is in. Periods never go back.

@@ -80,10 +80,11 @@ impl Model {
         self.names.len()
     }
 
-    /// What each licence was charged in the period of its newest charge.
+    /// What each licence was charged in its current period.
     pub fn used(&self) -> BTreeMap<LicenceId, u64> {
         let used = self.licences.iter();
-        used.map(|(id, licence)| (*id, licence.used)).collect()
+        used.map(|(id, licence)| (*id, licence.used_at(self.wall_ms)))
+            .collect()
     }
 
     /// What each licence was charged in all periods together.

@@ -1,0 +1,107 @@
+//! W4 for those who were told nothing: the log says what came of them.
+
+use std::collections::BTreeMap;
+
+use super::replay::{Replay, Seen, Want};
+use super::{broken, shown};
+use crate::history::{History, Record, Told};
+use crate::verdict::{Check, Verdict};
+
+/// Requests that cannot be told apart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Alike {
+    key: String,
+    uuid: String,
+    idempotency: Option<String>,
+    want: Want,
+}
+
+impl Alike {
+    fn of(record: &Record) -> Option<Self> {
+        Some(Self {
+            key: record.key.clone(),
+            uuid: record.uuid.clone(),
+            idempotency: record.idempotency.clone(),
+            want: Want::of(&record.ask)?,
+        })
+    }
+
+    fn of_entry(seen: &Seen) -> Self {
+        Self {
+            key: seen.key.as_str().into(),
+            uuid: seen.holder.as_str().into(),
+            idempotency: seen.idempotency.clone(),
+            want: seen.want,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Group {
+    /// Told nothing.
+    unknown: Vec<usize>,
+    /// Entries that answered nobody.
+    entries: Vec<u64>,
+}
+
+/// Every entry that answered nobody must be of somebody who was told nothing; then it is known of
+/// all of them whether they took effect.
+pub(super) fn check_unknown(history: &History, replay: &Replay, verdict: &mut Verdict) {
+    let mut groups: BTreeMap<Alike, Group> = BTreeMap::new();
+    for (number, record) in history.records.iter().enumerate() {
+        let Some(alike) = Alike::of(record) else {
+            continue;
+        };
+        let group = groups.entry(alike).or_default();
+        // One that was refused on the way without an entry may still have left one behind, which
+        // the next loop finds.
+        if record.told == Told::Unknown {
+            group.unknown.push(number);
+        }
+    }
+    for seen in replay.operations.values() {
+        if seen.claimed_by.is_none()
+            && let Some(group) = groups.get_mut(&Alike::of_entry(seen))
+        {
+            group.entries.push(seen.index);
+        }
+    }
+    for (alike, mut group) in groups {
+        group.entries.sort_unstable();
+        check_group(&alike, &group, history, replay, verdict);
+    }
+}
+
+fn check_group(
+    alike: &Alike,
+    group: &Group,
+    history: &History,
+    replay: &Replay,
+    verdict: &mut Verdict,
+) {
+    if group.entries.len() > group.unknown.len() {
+        let what = format!(
+            "{} requests {:?} of '{}' as '{}' were told nothing, and {} of them are in the log: \
+             entries {:?}",
+            group.unknown.len(),
+            alike.want,
+            alike.key,
+            alike.uuid,
+            group.entries.len(),
+            group.entries
+        );
+        broken(verdict, Check::W4, what);
+        return;
+    }
+    for number in &group.unknown {
+        if replay.now_ms.is_empty() || replay.first_index > 1 {
+            let what = format!(
+                "the log does not begin: {}",
+                shown(&history.records[*number])
+            );
+            verdict.undecided.push(what);
+        } else {
+            verdict.resolved += 1;
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The committed log, replayed by the specification, with each answer held against its entry.
+
+use std::collections::{BTreeMap, HashMap};
+
+use evermind_lock::command::{Action, Command, KeyId, OpId};
+use evermind_lock::names::{Holder, Key, Resource};
+use evermind_lock::outcome::{Event, Outcome};
+
+use super::answers::{Answers, Candidate};
+use crate::committed::Committed;
+use crate::history::{Ask, History, Record};
+use crate::spec::Model;
+use crate::verdict::{Check, Verdict};
+
+/// What an operation of the log asks for, as far as a record tells too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Want {
+    Acquire {
+        lease_ms: u64,
+        retry_attempts: u32,
+        window_ms: u64,
+        fifo: bool,
+    },
+    Extend {
+        extend_by_ms: u64,
+    },
+    Release,
+}
+
+impl Want {
+    /// What a record asked for; a look wants nothing of the log.
+    pub(super) fn of(ask: &Ask) -> Option<Self> {
+        Some(match *ask {
+            Ask::Acquire {
+                lease_ms,
+                retry_attempts,
+                retry_delay_ms,
+                fifo,
+            } => Self::Acquire {
+                lease_ms,
+                retry_attempts,
+                window_ms: u64::from(retry_attempts) * retry_delay_ms,
+                fifo,
+            },
+            Ask::Extend { extend_by_ms } => Self::Extend { extend_by_ms },
+            Ask::Release => Self::Release,
+            Ask::Look => return None,
+        })
+    }
+}
+
+/// An operation, where it entered the log first.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) index: u64,
+    pub(super) caller: KeyId,
+    pub(super) want: Want,
+    pub(super) key: Key,
+    pub(super) holder: Holder,
+    pub(super) idempotency: Option<String>,
+    /// Whose lock, as far as its API key was known.
+    pub(super) resource: Option<Resource>,
+    /// Which record was answered by it.
+    pub(super) claimed_by: Option<usize>,
+    /// Where and how it ended, by the specification.
+    pub(super) ended: Option<(u64, bool)>,
+    /// Whether it was cut loose from its wait at any time.
+    pub(super) left: bool,
+}
+
+impl Seen {
+    fn new(index: u64, command: &Command, model: &Model) -> Option<(OpId, Self)> {
+        let operation = command.operation?.id;
+        let (caller, key, holder, idempotency, want) = match &command.action {
+            Action::Acquire(a) => {
+                let want = Want::Acquire {
+                    lease_ms: a.lease_ms,
+                    retry_attempts: a.retry_attempts,
+                    window_ms: a.window_ms,
+                    fifo: a.fifo,
+                };
+                (a.caller, &a.key, &a.holder, &a.idempotency, want)
+            }
+            Action::Extend(e) => {
+                let want = Want::Extend {
+                    extend_by_ms: e.extend_by_ms,
+                };
+                (e.caller, &e.key, &e.holder, &e.idempotency, want)
+            }
+            Action::Release(r) => (r.caller, &r.key, &r.holder, &r.idempotency, Want::Release),
+            _ => return None,
+        };
+        let identity = model.identity_of(caller).ok();
+        let seen = Self {
+            index,
+            caller,
+            want,
+            key: key.clone(),
+            holder: holder.clone(),
+            idempotency: idempotency.as_ref().map(|i| i.key.as_str().to_owned()),
+            resource: identity.map(|identity| Resource {
+                identity,
+                key: key.clone(),
+            }),
+            claimed_by: None,
+            ended: None,
+            left: false,
+        };
+        Some((operation, seen))
+    }
+
+    /// Whether this may be what the record asked for.
+    pub(super) fn is_of(&self, record: &Record) -> bool {
+        Want::of(&record.ask) == Some(self.want)
+            && self.key.as_str() == record.key
+            && self.holder.as_str() == record.uuid
+            && self.idempotency == record.idempotency
+    }
+}
+
+/// The log as it was understood.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    pub(super) first_index: u64,
+    pub(super) operations: BTreeMap<OpId, Seen>,
+    /// The operations of each uuid on each key, in the order of the log.
+    pub(super) of_uuid: HashMap<(String, String), Vec<OpId>>,
+    /// Cluster time after each entry.
+    pub(super) now_ms: Vec<u64>,
+    /// Whether each entry has a stamp that counts.
+    pub(super) stamped: Vec<bool>,
+    /// The operation that answered each record.
+    pub(super) answered_by: Vec<Option<OpId>>,
+    pub(super) model: Model,
+}
+
+impl Replay {
+    pub(super) fn operations_of(&self, record: &Record) -> &[OpId] {
+        let uuid = (record.key.clone(), record.uuid.clone());
+        self.of_uuid.get(&uuid).map_or(&[], Vec::as_slice)
+    }
+
+    /// Where the operation of a record entered the log, if it is known.
+    pub(super) fn own_index(&self, record: usize) -> Option<u64> {
+        let operation = self.answered_by[record]?;
+        Some(self.operations.get(&operation)?.index)
+    }
+}
+
+pub(super) fn run(history: &History, committed: &Committed, verdict: &mut Verdict) -> Replay {
+    let mut answers = Answers::new(history, committed, verdict);
+    let mut replay = Replay {
+        first_index: committed.first_index(),
+        answered_by: vec![None; history.records.len()],
+        model: Model::new(),
+        ..Replay::default()
+    };
+    for entry in committed.iter() {
+        let index = entry.at.log_index;
+        let stamp = entry.at.stamp;
+        let stamped = stamp.is_some_and(|stamp| stamp.term == entry.at.term);
+        replay.stamped.push(stamped);
+        let Some(command) = entry.command else {
+            replay.model.apply(entry.at, None);
+            replay.now_ms.push(replay.model.now_ms());
+            answers.check(index, &[], history, &mut replay, verdict);
+            continue;
+        };
+        note(&command, index, &mut replay, verdict);
+        let operation = command.operation.map(|operation| operation.id);
+        let step = replay.model.apply(entry.at, Some(command));
+        replay.now_ms.push(replay.model.now_ms());
+        let mut candidates = Vec::new();
+        if let (Some(operation), Some(decision)) = (operation, step.decision)
+            && decision.log_index == index
+        {
+            end(&mut replay, operation, index, &decision.outcome);
+            candidates.push(Candidate {
+                operation,
+                outcome: decision.outcome,
+                repeated: step.repeated,
+            });
+        }
+        for event in step.events {
+            match event {
+                Event::WaitEnded {
+                    operation, outcome, ..
+                } => {
+                    end(&mut replay, operation, index, &outcome);
+                    candidates.push(Candidate {
+                        operation,
+                        outcome,
+                        repeated: false,
+                    });
+                }
+                Event::Detached { operation } => leave(&mut replay, operation),
+            }
+        }
+        answers.check(index, &candidates, history, &mut replay, verdict);
+    }
+    replay
+}
+
+/// Notes an operation's first entry; a later one must be the same.
+fn note(command: &Command, index: u64, replay: &mut Replay, verdict: &mut Verdict) {
+    if let Action::Abandon(attachment) = &command.action {
+        leave(replay, attachment.operation);
+    }
+    let Some((operation, seen)) = Seen::new(index, command, &replay.model) else {
+        return;
+    };
+    if let Some(first) = replay.operations.get(&operation) {
+        let same = (first.caller, first.want, &first.key, &first.holder)
+            == (seen.caller, seen.want, &seen.key, &seen.holder);
+        if !same || first.idempotency != seen.idempotency {
+            let what = format!(
+                "operation {operation:?} is {:?} of '{}' in entry {} and {:?} of '{}' in entry {index}",
+                first.want, first.key, first.index, seen.want, seen.key
+            );
+            super::broken(verdict, Check::W4, what);
+        }
+        return;
+    }
+    let uuid = (seen.key.as_str().into(), seen.holder.as_str().into());
+    replay.of_uuid.entry(uuid).or_default().push(operation);
+    replay.operations.insert(operation, seen);
+}
+
+fn end(replay: &mut Replay, operation: OpId, index: u64, outcome: &Outcome) {
+    if let Some(seen) = replay.operations.get_mut(&operation)
+        && *outcome != Outcome::Queued
+    {
+        let granted = matches!(outcome, Outcome::Granted(_));
+        seen.ended.get_or_insert((index, granted));
+    }
+}
+
+fn leave(replay: &mut Replay, operation: OpId) {
+    if let Some(seen) = replay.operations.get_mut(&operation) {
+        seen.left = true;
+    }
+}
+
+/// Where each acquisition entered the log first: for checks of the order from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Entries(HashMap<(String, String), u64>);
+
+impl Entries {
+    /// Of a committed log.
+    pub fn of(committed: &Committed) -> Self {
+        let mut first = HashMap::new();
+        for entry in committed.iter() {
+            if let Some(Command {
+                action: Action::Acquire(acquire),
+                ..
+            }) = entry.command
+            {
+                let uuid = (acquire.key.as_str().into(), acquire.holder.as_str().into());
+                first.entry(uuid).or_insert(entry.at.log_index);
+            }
+        }
+        Self(first)
+    }
+
+    /// The first acquire of a record's uuid on its key.
+    pub fn entry_index(&self, record: &Record) -> Option<u64> {
+        let uuid = (record.key.clone(), record.uuid.clone());
+        self.0.get(&uuid).copied()
+    }
+}
