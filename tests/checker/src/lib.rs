@@ -8,10 +8,13 @@ pub mod history;
 #[cfg(test)]
 mod script;
 pub mod search;
+#[cfg(test)]
+mod simulated;
 pub mod spec;
 pub mod stored;
 pub mod verdict;
 pub mod witness;
 
 pub use direct::{check_direct, check_line_by_time};
+pub use search::{WindowOptions, search};
 pub use verdict::{Check, ClockBound, Verdict, Violation};
