@@ -27,6 +27,9 @@ mod client;
 mod endpoint;
 mod forward;
 mod frame;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod handshake;
 #[cfg(test)]

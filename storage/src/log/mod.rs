@@ -33,6 +33,9 @@ pub mod archive;
 mod cache;
 mod error;
 mod frame;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod memory;
 mod reader;

@@ -24,5 +24,8 @@ pub use meta::StateMeta;
 pub use observer::{Applied, Nobody, Observer, Progress};
 pub use open::{LogExtent, MachineOptions, OpenError};
 pub use shell::{Machine, SnapshotBuilder, Snapshots};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use snapshot::fuzzing;
 pub use snapshot::{Origin, SNAPSHOT_BYTES_MAX, SnapshotError, SnapshotFile, SnapshotReceiver};
 pub use table::{Batch, MemoryTables, Scan, SledTables, TableEngine, TableError, TableStore};

@@ -271,7 +271,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn checksum(len: u32, kind: u8, payload: &[u8]) -> u32 {
+pub(super) fn checksum(len: u32, kind: u8, payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&len.to_le_bytes());
     hasher.update(&[kind]);

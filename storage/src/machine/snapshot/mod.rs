@@ -2,6 +2,8 @@
 
 mod file;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod receiver;
 mod store;
 
