@@ -12,9 +12,12 @@ use evermind_lock::command::{
 };
 use evermind_lock::licence::Period;
 use evermind_lock::names::{Holder, IdempotencyKey, IdentityId, Key, LicenceName, Resource};
+use evermind_lock::outcome::Event;
 use evermind_lock::table::{EntryContext, LockTable};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 /// One step of a history, before it has a place in the log.
 #[derive(Debug, Clone)]
@@ -385,7 +388,19 @@ fn beginning() -> Vec<What> {
     ]
 }
 
-fn compare(plans: &[Planned]) -> Result<(), TestCaseError> {
+/// What the specification said, in a word each.
+type Reached = BTreeMap<String, u64>;
+
+fn reach(reached: &mut Reached, said: &impl std::fmt::Debug) {
+    let text = format!("{said:?}");
+    let words = text.split(|c: char| !c.is_alphanumeric());
+    // Names alone: every number has its own text.
+    let names = words.filter(|word| word.starts_with(|c: char| c.is_ascii_uppercase()));
+    let name = names.take(3).collect::<Vec<_>>().join(" ");
+    *reached.entry(name).or_default() += 1;
+}
+
+fn compare(plans: &[Planned], reached: &mut Reached) -> Result<(), TestCaseError> {
     let mut writer = Writer {
         wall_ms: 1_000_000,
         ..Writer::default()
@@ -405,6 +420,17 @@ fn compare(plans: &[Planned]) -> Result<(), TestCaseError> {
         let shown = format!("{at:?} {command:?}");
         let decision = table.apply(at, command.clone(), &mut events);
         let step = model.apply(at, Some(command));
+        reach(reached, &decision.outcome);
+        for event in &step.events {
+            if let Event::WaitEnded { outcome, .. } = event {
+                reach(reached, &("WaitEnded", outcome));
+            } else {
+                reach(reached, event);
+            }
+        }
+        if step.repeated {
+            reach(reached, &"Repeated");
+        }
         prop_assert_eq!(step.decision, Some(decision), "decision of {}", &shown);
         prop_assert_eq!(step.events, events, "events of {}", &shown);
         prop_assert_eq!(model.now_ms(), table.now_ms());
@@ -434,6 +460,46 @@ proptest! {
 
     #[test]
     fn the_table_does_what_the_specification_says(plans in vec(planned(), 1..200)) {
-        compare(&plans)?;
+        compare(&plans, &mut Reached::new())?;
+    }
+}
+
+#[test]
+fn the_histories_reach_every_outcome() {
+    let mut runner = TestRunner::deterministic();
+    let mut reached = Reached::new();
+    for _ in 0..300 {
+        let plans = vec(planned(), 200).new_tree(&mut runner).unwrap().current();
+        compare(&plans, &mut reached).unwrap();
+    }
+    for wanted in [
+        "Granted Granted",
+        "Queued",
+        "Extended",
+        "Released",
+        "Done",
+        "Stale",
+        "LicenceCreated LicenceId",
+        "ApiKeyCreated KeyId",
+        "Refused LockHeld NoWait",
+        "Refused NotOwner",
+        "Refused LockNotFound",
+        "Refused ExtendPastLimit",
+        "Refused Unauthorized",
+        "Refused IdempotencyMismatch",
+        "Refused GrantEnded",
+        "Refused LicenceInactive",
+        "Refused LicenceUnknown",
+        "Refused LicenceNotFound",
+        "Refused ApiKeyNotFound",
+        "Refused QuotaExceeded",
+        "WaitEnded Granted Granted",
+        "WaitEnded Refused LockHeld",
+        "WaitEnded Refused CutOff",
+        "Detached OpId",
+        "Repeated",
+    ] {
+        let found = reached.keys().any(|name| name.starts_with(wanted));
+        assert!(found, "no history reaches '{wanted}': {reached:#?}");
     }
 }

@@ -21,12 +21,17 @@ pub(super) struct Candidate {
 }
 
 /// The records by the entry of their answer.
-pub(super) struct Answers(HashMap<u64, Vec<usize>>);
+pub(super) struct Answers {
+    at: HashMap<u64, Vec<usize>>,
+    /// Those whose entry is not there.
+    stray: Vec<usize>,
+}
 
 impl Answers {
     /// Answers without an entry, or of an entry that is not there, are told at once.
     pub(super) fn new(history: &History, committed: &Committed, verdict: &mut Verdict) -> Self {
         let mut at: HashMap<u64, Vec<usize>> = HashMap::new();
+        let mut stray = Vec::new();
         for (number, record) in history.records.iter().enumerate() {
             if record.told == Told::Unknown || record.ask == Ask::Look {
                 continue;
@@ -35,6 +40,7 @@ impl Answers {
                 None if expected::needs_entry(&record.told) => {
                     let what = format!("an answer of no entry: {}", shown(record));
                     broken(verdict, Check::W0, what);
+                    stray.push(number);
                 }
                 None => {}
                 Some(index)
@@ -43,11 +49,19 @@ impl Answers {
                 {
                     let what = format!("the log has no such entry: {}", shown(record));
                     broken(verdict, Check::W0, what);
+                    stray.push(number);
                 }
                 Some(index) => at.entry(index).or_default().push(number),
             }
         }
-        Self(at)
+        Self { at, stray }
+    }
+
+    /// Once all is replayed: what a wrong answer was an answer to is blamed on nobody else.
+    pub(super) fn finish(self, history: &History, replay: &mut Replay) {
+        for number in self.stray {
+            claim_own(number, &history.records[number], replay);
+        }
     }
 
     /// Holds the answers of an entry that was just replayed against what it gives.
@@ -59,7 +73,7 @@ impl Answers {
         replay: &mut Replay,
         verdict: &mut Verdict,
     ) {
-        let Some(mut numbers) = self.0.remove(&index) else {
+        let Some(mut numbers) = self.at.remove(&index) else {
             return;
         };
         // Those that fit exactly first, so that none of them is blamed for another.
@@ -95,7 +109,10 @@ impl Answers {
                     broken(verdict, check, what);
                     claim(replay, candidate.operation, number);
                 }
-                None => elsewhere(record, replay, verdict),
+                None => {
+                    elsewhere(record, replay, verdict);
+                    claim_own(number, record, replay);
+                }
             }
         }
     }
@@ -111,6 +128,15 @@ fn claim(replay: &mut Replay, operation: OpId, number: usize) {
         seen.claimed_by = Some(number);
     }
     replay.answered_by[number] = Some(operation);
+}
+
+/// Takes the first operation of the record that answered nobody as what it asked for.
+fn claim_own(number: usize, record: &Record, replay: &mut Replay) {
+    let mut operations = replay.operations_of(record).iter();
+    let free = operations.find(|operation| is_free(replay, **operation, record));
+    if let Some(operation) = free.copied() {
+        claim(replay, operation, number);
+    }
 }
 
 /// A node that was given a snapshot while an acquire waited answers it by what it finds: the newest

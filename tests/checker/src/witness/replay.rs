@@ -198,6 +198,7 @@ pub(super) fn run(history: &History, committed: &Committed, verdict: &mut Verdic
         }
         answers.check(index, &candidates, history, &mut replay, verdict);
     }
+    answers.finish(history, &mut replay);
     replay
 }
 

@@ -1,0 +1,317 @@
+//! The witness passes what an honest server told, and names what a dishonest one did.
+#![allow(clippy::unwrap_used)]
+
+mod story;
+
+use evermind_checker::history::{Ask, Moment, Told};
+use evermind_checker::witness::{Entries, check_witness};
+use evermind_checker::{Check, ClockBound};
+use evermind_lock::command::Action;
+use evermind_lock::names::Holder;
+use story::{EXTEND, Story, acquire};
+
+/// A holds and extends, B and C stand in line, A gives back, B's lease runs out.
+fn a_line() -> Story {
+    let mut story = Story::new();
+    story.ask("k", "a", acquire(5_000));
+    story.ask("k", "a", EXTEND);
+    story.ask("k", "b", acquire(300));
+    story.ask("k", "c", acquire(5_000));
+    story.wait(100);
+    story.ask("k", "a", Ask::Release);
+    story.wait(400);
+    story.tick();
+    story.ask("k", "c", Ask::Release);
+    story.ask("k", "c", Ask::Release);
+    story.end();
+    story
+}
+
+#[test]
+fn what_an_honest_server_told_passes() {
+    let verdict = a_line().check();
+    verdict.assert_clean();
+    assert_eq!((verdict.operations, verdict.ambiguous), (7, 0));
+}
+
+#[test]
+fn the_first_entry_of_an_acquisition_is_found() {
+    let mut story = a_line();
+    let entries = Entries::of(&story.committed());
+    let of_b = entries.entry_index(story.record("b"));
+    let of_c = entries.entry_index(story.record("c"));
+    assert_eq!((of_b, of_c), (Some(4), Some(5)));
+    story.record("b").uuid = "stranger".into();
+    assert_eq!(entries.entry_index(story.record("stranger")), None);
+}
+
+#[test]
+fn a_wait_that_is_repeated_a_hang_up_and_a_named_replay_pass() {
+    let mut story = Story::new();
+    story.ask_named("k", "a", acquire(2_000), Some("once"));
+    story.ask_named("k", "a", acquire(2_000), Some("once"));
+    let first = story.ask("k", "b", acquire(2_000));
+    story.hang_up(first, "k", "b");
+    story.wait(50);
+    story.ask("k", "b", acquire(2_000));
+    story.ask("k", "a", Ask::Release);
+    story.ask_named("k", "a", acquire(2_000), Some("once"));
+    story.end();
+    let verdict = story.check();
+    verdict.assert_clean();
+    assert_eq!((verdict.ambiguous, verdict.resolved), (1, 1));
+}
+
+#[test]
+fn w0_an_answer_that_no_entry_gave() {
+    let mut story = a_line();
+    story.record("b").uuid = "stranger".into();
+    // And the entry of the one who was taken for it answered nobody.
+    story.breaks(&[Check::W0]);
+}
+
+#[test]
+fn w0_an_answer_of_an_entry_that_is_gone() {
+    let mut story = a_line();
+    let mut records = story.history.records.iter_mut();
+    records
+        .find(|r| r.told == Told::Released)
+        .unwrap()
+        .log_index = Some(1_000);
+    story.breaks(&[Check::W0]);
+}
+
+#[test]
+fn w0_a_grant_that_names_no_entry() {
+    let mut story = a_line();
+    story.record("c").log_index = None;
+    story.breaks(&[Check::W0]);
+}
+
+#[test]
+fn w1_an_operation_before_one_that_ended_when_it_began() {
+    let mut story = Story::new();
+    story.ask("k", "a", acquire(5_000));
+    story.wait(10);
+    story.ask("l", "b", acquire(5_000));
+    let late = story.record("b").returned;
+    story.record("a").invoked = Moment(late.0 + 1);
+    story.record("a").returned = Moment(late.0 + 2);
+    let checks = [Check::W1];
+    let verdict = story.check();
+    assert!(verdict.count(checks[0]) > 0, "{verdict}");
+}
+
+#[test]
+fn w2_a_clock_that_outruns_real_time() {
+    let mut story = Story::new();
+    story.ask("k", "a", acquire(500));
+    let jump = story.next();
+    story.ask("k", "a", EXTEND);
+    let (invoked, returned) = (story.record("a").invoked.0, story.record("a").returned.0);
+    assert!(returned - invoked < 10_000_000);
+    story.command(jump).stamp.cluster_ms += 10;
+    // What was left of the lease is told as of then.
+    for record in &mut story.history.records {
+        if let Told::Extended { expires_in_ms, .. } = &mut record.told {
+            *expires_in_ms -= 10;
+        }
+    }
+    let verdict = check_witness(
+        &story.history,
+        &story.committed(),
+        ClockBound::EXACT,
+        &Default::default(),
+    );
+    assert_eq!(
+        verdict.count(Check::W2),
+        verdict.violations.len(),
+        "{verdict}"
+    );
+    assert_eq!(verdict.count(Check::W2), 1, "{verdict}");
+    // A clock that may be that fast is none that outruns.
+    let fast = ClockBound {
+        rate_per_mille: 10_000,
+    };
+    let verdict = check_witness(
+        &story.history,
+        &story.committed(),
+        fast,
+        &Default::default(),
+    );
+    verdict.assert_clean();
+}
+
+#[test]
+fn w2_a_holder_that_is_told_its_lease_is_over() {
+    let mut story = a_line();
+    let extend = |told: &Told| matches!(told, Told::Extended { .. });
+    let mut records = story.history.records.iter_mut();
+    records.find(|r| extend(&r.told)).unwrap().told = Told::Refused {
+        status: 404,
+        code: "lock_not_found".into(),
+        attempts: 0,
+    };
+    story.breaks(&[Check::W2]);
+}
+
+#[test]
+fn w2_a_lock_that_is_granted_while_a_lease_goes_on() {
+    let mut story = a_line();
+    // B's grant came with A's release: three entries earlier A held it still.
+    story.record("b").log_index = Some(4);
+    let verdict = story.check();
+    assert!(verdict.count(Check::W2) > 0, "{verdict}");
+}
+
+#[test]
+fn w3_another_token_lease_wait_or_cost() {
+    let change = |change: fn(&mut u64, &mut u64, &mut u64, &mut u32)| {
+        let mut story = a_line();
+        match &mut story.record("b").told {
+            Told::Granted {
+                token,
+                expires_in_ms,
+                waited_ms,
+                attempts,
+            } => change(token, expires_in_ms, waited_ms, attempts),
+            other => panic!("b was told {other:?}"),
+        }
+        story.breaks(&[Check::W3]);
+    };
+    change(|token, _, _, _| *token += 1);
+    change(|_, expires, _, _| *expires -= 1);
+    change(|_, _, waited, _| *waited += 1);
+    change(|_, _, _, attempts| *attempts += 1);
+}
+
+#[test]
+fn w3_a_refusal_of_another_kind() {
+    let mut story = a_line();
+    let mut records = story.history.records.iter_mut();
+    let refused = records.find(|r| matches!(r.told, Told::Refused { .. }));
+    let told = &mut refused.unwrap().told;
+    assert_eq!(
+        *told,
+        Told::Refused {
+            status: 404,
+            code: "lock_not_found".into(),
+            attempts: 0
+        }
+    );
+    *told = Told::Released;
+    story.breaks(&[Check::W3]);
+}
+
+#[test]
+fn w4_a_repeated_extension_that_extends_again() {
+    let mut story = Story::new();
+    story.ask("k", "a", acquire(1_000));
+    story.ask_named("k", "a", EXTEND, Some("once"));
+    story.ask_named("k", "a", EXTEND, Some("once"));
+    story.check().assert_clean();
+    match &mut story.history.records[2].told {
+        Told::Extended { expires_in_ms, .. } => *expires_in_ms += 500,
+        other => panic!("{other:?}"),
+    }
+    story.breaks(&[Check::W4]);
+}
+
+#[test]
+fn w4_two_answers_of_one_operation() {
+    let mut story = a_line();
+    let again = story.record("b").clone();
+    story.history.records.push(again);
+    story.breaks(&[Check::W4]);
+}
+
+#[test]
+fn w4_an_effect_that_nobody_asked_for_a_second_time() {
+    let mut story = a_line();
+    story.ask("k", "d", acquire(1_000));
+    story.history.records.pop();
+    // Told at another node that nothing was done.
+    let mut record = story.record("a").clone();
+    record.uuid = "d".into();
+    record.ask = acquire(1_000);
+    record.log_index = None;
+    record.told = Told::Refused {
+        status: 503,
+        code: "no_leader".into(),
+        attempts: 0,
+    };
+    story.history.records.push(record);
+    story.breaks(&[Check::W4]);
+}
+
+#[test]
+fn w4_an_operation_that_is_two_things() {
+    let mut story = a_line();
+    let next = story.next();
+    story.ask("l", "z", acquire(1_000));
+    let again = story.command(next).command.clone();
+    story.enter(again.operation.map(|o| o.id), again.action);
+    story.check().assert_clean();
+    match &mut story.command(next + 1).command.action {
+        Action::Acquire(acquire) => acquire.holder = Holder::new("y").unwrap(),
+        other => panic!("{other:?}"),
+    }
+    story.breaks(&[Check::W4]);
+}
+
+#[test]
+fn w4_what_was_charged_twice() {
+    let story = a_line();
+    let mut ends = story.ends();
+    for used in ends.used.get_mut(&2).unwrap().values_mut() {
+        *used += 1;
+    }
+    let verdict = check_witness(&story.history, &story.committed(), ClockBound::EXACT, &ends);
+    assert_eq!(verdict.count(Check::W4), 1, "{verdict}");
+    assert_eq!(verdict.violations.len(), 1, "{verdict}");
+}
+
+#[test]
+fn w5_a_node_with_another_table() {
+    let story = a_line();
+    let mut ends = story.ends();
+    ends.tables.get_mut(&3).unwrap().digest ^= 1;
+    let verdict = check_witness(&story.history, &story.committed(), ClockBound::EXACT, &ends);
+    assert_eq!(verdict.count(Check::W5), 1, "{verdict}");
+}
+
+#[test]
+fn q_a_line_that_is_not_served_in_order() {
+    let mut story = a_line();
+    let (b, c) = (story.record("b").clone(), story.record("c").clone());
+    for (uuid, other) in [("b", c), ("c", b)] {
+        let record = story.record(uuid);
+        record.told = other.told;
+        record.log_index = other.log_index;
+        record.returned = other.returned;
+    }
+    let verdict = story.check();
+    assert_eq!(verdict.count(Check::Q), 1, "{verdict}");
+}
+
+#[test]
+fn what_the_log_cannot_tell_is_undecided() {
+    let mut story = Story::new();
+    story.ask("k", "a", acquire(1_000));
+    story.record("a").told = Told::Unknown;
+    story.record("a").log_index = None;
+    let verdict = story.check();
+    verdict.assert_clean();
+    assert_eq!((verdict.ambiguous, verdict.resolved), (1, 1));
+    // The same, of a log that nobody has.
+    let verdict = check_witness(
+        &story.history,
+        &Default::default(),
+        ClockBound::EXACT,
+        &Default::default(),
+    );
+    assert!(
+        !verdict.undecided.is_empty() && verdict.resolved == 0,
+        "{verdict}"
+    );
+}
