@@ -22,8 +22,8 @@ impl ClockBound {
     /// least `n * 1000 / (1000 + rate)` truly passed: a clock 10% fast ends a lease at 1 / 1.1.
     /// Rounded down.
     pub fn at_least_ns(self, cluster_ms: u64) -> u64 {
-        let cluster_ns = u128::from(cluster_ms.saturating_sub(READING_MS)) * u128::from(NS_PER_MS);
-        let true_ns = cluster_ns * 1000 / (1000 + u128::from(self.rate_per_mille));
+        let by_cluster = u128::from(cluster_ms.saturating_sub(READING_MS)) * u128::from(NS_PER_MS);
+        let true_ns = by_cluster * 1000 / (1000 + u128::from(self.rate_per_mille));
         u64::try_from(true_ns).unwrap_or(u64::MAX)
     }
 

@@ -15,6 +15,6 @@ pub mod stored;
 pub mod verdict;
 pub mod witness;
 
-pub use direct::{check_direct, check_line_by_time};
+pub use direct::{EntryIndex, check_direct, check_line_by_time};
 pub use search::{WindowOptions, search};
 pub use verdict::{Check, ClockBound, Verdict, Violation};

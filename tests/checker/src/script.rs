@@ -85,7 +85,13 @@ impl Script {
     /// An acquire that was granted. Its lease is 1 ms longer than `lease_ms`: what the rounding of
     /// cluster time may take away.
     pub(crate) fn grant(self, uuid: &str, span: Span, token: u64, lease_ms: u64) -> Self {
-        self.add(ACQUIRE, uuid, span, granted(token, lease_ms + 1, 0))
+        let ask = Ask::Acquire {
+            lease_ms: lease_ms + 1,
+            retry_attempts: 10,
+            retry_delay_ms: 100,
+            fifo: true,
+        };
+        self.add(ask, uuid, span, granted(token, lease_ms + 1, 0))
     }
 
     /// An acquire that came to nothing that is known of.

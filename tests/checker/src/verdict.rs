@@ -216,3 +216,59 @@ impl ClockBound {
     /// Clocks of one rate, as where all nodes are processes of one machine.
     pub const EXACT: Self = Self { rate_per_mille: 0 };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(check: Check, times: usize) -> Verdict {
+        Verdict {
+            violations: vec![Violation::new(check, "two at once"); times],
+            operations: 10,
+            ambiguous: 2,
+            ..Verdict::default()
+        }
+    }
+
+    #[test]
+    fn checks_of_one_history_do_not_count_its_operations_twice() {
+        let mut verdict = found(Check::M, 1);
+        verdict.merge(found(Check::L, 2));
+        assert_eq!((verdict.operations, verdict.ambiguous), (10, 2));
+        assert_eq!(verdict.violations.len(), 3);
+        verdict.add(found(Check::L, 0));
+        assert_eq!((verdict.operations, verdict.ambiguous), (20, 4));
+    }
+
+    #[test]
+    fn what_is_undecided_is_not_clean() {
+        let mut verdict = found(Check::M, 0);
+        assert!(verdict.is_clean());
+        verdict.undecided.push("too long".to_owned());
+        assert!(!verdict.is_clean());
+    }
+
+    #[test]
+    fn a_table_names_each_broken_rule_and_shows_a_few_accounts() {
+        let table = found(Check::F2, 7).to_string();
+        assert_eq!(table.matches("two at once").count(), ACCOUNTS_PER_RULE);
+        assert!(
+            table.contains("F2       7  tokens rise with time"),
+            "{table}"
+        );
+        assert!(table.contains("and 2 more"), "{table}");
+    }
+
+    #[test]
+    fn every_rule_is_in_the_table_under_its_own_name() {
+        let names = Check::ALL.map(|check| check.to_string());
+        assert_eq!(names.join(" "), "M F1 F2 Q L X W0 W1 W2 W3 W4 W5 G");
+    }
+
+    #[test]
+    fn a_verdict_survives_json() {
+        let verdict = found(Check::G, 1);
+        let json = serde_json::to_string(&verdict).unwrap();
+        assert_eq!(serde_json::from_str::<Verdict>(&json).unwrap(), verdict);
+    }
+}

@@ -8,13 +8,18 @@ mod m;
 mod q;
 #[cfg(test)]
 mod tests;
+mod w1;
+mod w4;
 mod x;
 
 use crate::grants::grants;
 use crate::history::{History, Record, Told};
 use crate::verdict::{ClockBound, Verdict};
 
-/// Checks every black-box rule.
+/// The index of the first entry of an acquire's wait, where it is known.
+pub type EntryIndex<'a> = &'a dyn Fn(&Record) -> Option<u64>;
+
+/// Checks every black-box rule, and of W1 and W4 what can be seen from outside.
 ///
 /// `entry_index`, where the committed log is at hand, gives the index of the first entry of an
 /// acquire's wait; nothing where that is not known, and nothing of an acquire whose wait was
@@ -23,7 +28,7 @@ use crate::verdict::{ClockBound, Verdict};
 pub fn check_direct(
     history: &History,
     clocks: ClockBound,
-    entry_index: Option<&dyn Fn(&Record) -> Option<u64>>,
+    entry_index: Option<EntryIndex<'_>>,
 ) -> Verdict {
     let History { records, writes } = history;
     let grants = grants(history, clocks);
@@ -33,6 +38,8 @@ pub fn check_direct(
     violations.extend(entry_index.map_or_else(Vec::new, |entry| q::by_entries(records, entry)));
     violations.extend(l::check(&grants, records));
     violations.extend(x::check(&grants, writes));
+    violations.extend(w1::check(records));
+    violations.extend(w4::check(&grants, records));
     Verdict {
         violations,
         ..counts(history)

@@ -12,10 +12,7 @@ use crate::verdict::{Check, ClockBound, Violation};
 /// `entry_index` gives the first entry of an acquire's wait, or nothing where it is not known or
 /// where the wait was detached for a while (its node was taken for dead): that one may have been
 /// passed over too.
-pub(super) fn by_entries(
-    records: &[Record],
-    entry_index: &dyn Fn(&Record) -> Option<u64>,
-) -> Vec<Violation> {
+pub(super) fn by_entries(records: &[Record], entry_index: super::EntryIndex<'_>) -> Vec<Violation> {
     let mut line: Vec<(&str, u64, &Record)> = once(records)
         .filter_map(|record| Some((record.key.as_str(), entry_index(record)?, record)))
         .collect();

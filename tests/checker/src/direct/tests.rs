@@ -439,3 +439,81 @@ mod x {
         passes(&script);
     }
 }
+
+mod w1 {
+    use super::*;
+
+    fn placed(entries: [u64; 3]) -> Script {
+        Script::new()
+            .grant("a", (0, 10), 1, 1)
+            .entry(entries[0])
+            .on("other")
+            .grant("b", (5, 20), 2, 1)
+            .entry(entries[1])
+            .on("third")
+            .grant("c", (11, 12), 3, 1)
+            .entry(entries[2])
+    }
+
+    #[test]
+    fn a_log_that_contradicts_time_is_seen_and_concurrent_ones_may_come_in_any_order() {
+        passes(&placed([7, 6, 8]));
+        assert_eq!(broken(&placed([7, 6, 7])), [Check::W1]);
+    }
+
+    #[test]
+    fn a_look_may_see_what_the_last_entry_left() {
+        let script = || Script::new().grant("a", (0, 1), 1, 1).entry(7);
+        passes(&script().held((2, 3), 1).entry(7));
+        assert_eq!(broken(&script().held((2, 3), 1).entry(6)), [Check::W1]);
+    }
+}
+
+mod w4 {
+    use super::*;
+
+    /// `left_ms` after one extension by 50 ms of a lease of 100 ms.
+    fn extended(name: Option<&str>, left_ms: u64) -> Script {
+        let lost = Script::new().grant("a", (0, 1), 1, 99).add(
+            Ask::Extend { extend_by_ms: 50 },
+            "a",
+            (2, 3),
+            Told::Unknown,
+        );
+        match name {
+            Some(name) => {
+                let lost = lost.named(name);
+                lost.extend("a", (4, 5), 1, left_ms - 1).named(name)
+            }
+            None => lost.extend("a", (4, 5), 1, left_ms - 1),
+        }
+    }
+
+    #[test]
+    fn an_extension_that_came_twice_under_one_name_extends_once() {
+        passes(&extended(Some("e"), 150));
+        assert_eq!(broken(&extended(Some("e"), 151)), [Check::W4]);
+    }
+
+    #[test]
+    fn two_extensions_extend_twice() {
+        passes(&extended(None, 200));
+        assert_eq!(broken(&extended(None, 201)), [Check::W4]);
+    }
+
+    #[test]
+    fn a_look_shows_no_more_either() {
+        let look = |left_ms| {
+            let told = Told::Held {
+                token: 1,
+                expires_in_ms: left_ms,
+                waiting: 0,
+            };
+            Script::new()
+                .grant("a", (0, 1), 1, 99)
+                .add(Ask::Look, "", (2, 3), told)
+        };
+        passes(&look(100));
+        assert_eq!(broken(&look(101)), [Check::W4]);
+    }
+}

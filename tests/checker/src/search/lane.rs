@@ -79,17 +79,16 @@ impl<'a> Lane<'a> {
             }
             picked += 1;
             self.spent = 0;
-            match self.window(window, verdict) {
-                Ok(()) => verdict.windows += 1,
-                Err(OverBudget) => {
-                    let (from, _) = window[0];
-                    verdict.undecided.push(format!(
-                        "lock {:?}: the window that begins {} needs more than {} states",
-                        self.key,
-                        account::at(from),
-                        self.options.budget
-                    ));
-                }
+            if let Ok(()) = self.window(window, verdict) {
+                verdict.windows += 1;
+            } else {
+                let (from, _) = window[0];
+                verdict.undecided.push(format!(
+                    "lock {:?}: the window that begins {} needs more than {} states",
+                    self.key,
+                    account::at(from),
+                    self.options.budget
+                ));
             }
         }
     }
