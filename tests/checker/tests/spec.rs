@@ -37,7 +37,7 @@ enum How {
     /// As a new operation that says that everything but so many before it is answered.
     New(u64),
     /// As an operation that was there before, so many back.
-    Again(u64),
+    Again(usize),
     /// Under a new boot of its server.
     Reboot,
     /// With a stamp that says nothing in its term.
@@ -161,7 +161,7 @@ fn planned() -> impl Strategy<Value = Planned> {
     let wall = prop_oneof![20 => 0..1_000_u64, 1 => 1..2_000_000_000_u64];
     let how = prop_oneof![
         20 => (0..40_u64).prop_map(How::New),
-        3 => (1..8_u64).prop_map(How::Again),
+        3 => (1..8_usize).prop_map(How::Again),
         1 => Just(How::Reboot),
         1 => Just(How::ForeignStamp),
         1 => Just(How::Nameless),
@@ -320,13 +320,13 @@ impl Writer {
         let (boot, next, before) = server;
         let operation = match plan.how {
             How::Nameless => None,
-            How::Again(back) if (back as usize) <= before.len() => {
-                action = before[before.len() - back as usize].clone();
+            How::Again(back) if back <= before.len() => {
+                action = before[before.len() - back].clone();
                 Some(Operation {
                     id: OpId {
                         node,
                         boot: *boot,
-                        sequence: *next - back,
+                        sequence: *next - back as u64,
                     },
                     answered_below: 1,
                 })

@@ -3,8 +3,9 @@
 
 mod story;
 
+use evermind_checker::committed::Committed;
 use evermind_checker::history::{Ask, Moment, Told};
-use evermind_checker::witness::{Entries, check_witness};
+use evermind_checker::witness::{Ends, Entries, check_witness};
 use evermind_checker::{Check, ClockBound};
 use evermind_lock::command::Action;
 use evermind_lock::names::Holder;
@@ -121,7 +122,7 @@ fn w2_a_clock_that_outruns_real_time() {
         &story.history,
         &story.committed(),
         ClockBound::EXACT,
-        &Default::default(),
+        &Ends::default(),
     );
     assert_eq!(
         verdict.count(Check::W2),
@@ -133,12 +134,7 @@ fn w2_a_clock_that_outruns_real_time() {
     let fast = ClockBound {
         rate_per_mille: 10_000,
     };
-    let verdict = check_witness(
-        &story.history,
-        &story.committed(),
-        fast,
-        &Default::default(),
-    );
+    let verdict = check_witness(&story.history, &story.committed(), fast, &Ends::default());
     verdict.assert_clean();
 }
 
@@ -306,9 +302,9 @@ fn what_the_log_cannot_tell_is_undecided() {
     // The same, of a log that nobody has.
     let verdict = check_witness(
         &story.history,
-        &Default::default(),
+        &Committed::default(),
         ClockBound::EXACT,
-        &Default::default(),
+        &Ends::default(),
     );
     assert!(
         !verdict.undecided.is_empty() && verdict.resolved == 0,

@@ -147,12 +147,11 @@ impl Model {
             .licences
             .iter()
             .find(|(_, licence)| licence.key.is_none() && licence.identity == identity);
-        let licence = match built_in {
-            Some((id, _)) => *id,
-            None => {
-                let period_ends_ms = Some(calendar::month(self.wall_ms).1);
-                self.issue(Licence::issued(identity, None, None, None, period_ends_ms))
-            }
+        let licence = if let Some((id, _)) = built_in {
+            *id
+        } else {
+            let period_ends_ms = Some(calendar::month(self.wall_ms).1);
+            self.issue(Licence::issued(identity, None, None, None, period_ends_ms))
         };
         let own = self.keys_of(licence);
         if own.len() >= API_KEYS_PER_LICENCE_MAX && self.is_active(licence) {

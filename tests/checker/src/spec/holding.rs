@@ -97,7 +97,7 @@ impl Model {
         asked.credit = fresh.as_ref().map_or(0, |fresh| fresh.credit);
         let outcome = self.take(&resource, &asked);
         if let Some(fresh) = fresh {
-            self.name_acquire(fresh, resource, asked.holder, &outcome);
+            self.name_acquire(&fresh, resource, asked.holder, &outcome);
         }
         outcome
     }
@@ -115,7 +115,7 @@ impl Model {
 
     fn name_acquire(
         &mut self,
-        fresh: Fresh,
+        fresh: &Fresh,
         resource: Resource,
         holder: Holder,
         outcome: &Outcome,
@@ -410,7 +410,7 @@ impl Model {
                 },
                 Err(refusal) => NamedState::Refused(refusal.clone()),
             };
-            self.name(fresh, state);
+            self.name(&fresh, state);
         }
         match extended {
             Ok((fencing_token, expires_in_ms)) => Outcome::Extended {
@@ -463,7 +463,7 @@ impl Model {
                 Ok(()) => NamedState::Released,
                 Err(refusal) => NamedState::Refused(refusal.clone()),
             };
-            self.name(fresh, state);
+            self.name(&fresh, state);
         }
         released.map_or_else(no, |()| Outcome::Released)
     }

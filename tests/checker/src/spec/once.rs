@@ -188,7 +188,7 @@ impl Model {
     }
 
     /// Gives a name its meaning; an open one has no end yet.
-    pub(super) fn name(&mut self, fresh: Fresh, state: NamedState) {
+    pub(super) fn name(&mut self, fresh: &Fresh, state: NamedState) {
         if matches!(&state, NamedState::Refused(refusal) if is_no_answer(refusal)) {
             return;
         }

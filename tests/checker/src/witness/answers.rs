@@ -98,21 +98,18 @@ impl Answers {
             let candidate = candidates
                 .iter()
                 .find(|candidate| is_free(replay, candidate.operation, record));
-            match candidate {
-                Some(candidate) => {
-                    let check = blame(record, candidate, replay);
-                    let what = format!(
-                        "{}, but the specification gives {:?}",
-                        shown(record),
-                        candidate.outcome
-                    );
-                    broken(verdict, check, what);
-                    claim(replay, candidate.operation, number);
-                }
-                None => {
-                    elsewhere(record, replay, verdict);
-                    claim_own(number, record, replay);
-                }
+            if let Some(candidate) = candidate {
+                let check = blame(record, candidate, replay);
+                let what = format!(
+                    "{}, but the specification gives {:?}",
+                    shown(record),
+                    candidate.outcome
+                );
+                broken(verdict, check, what);
+                claim(replay, candidate.operation, number);
+            } else {
+                elsewhere(record, replay, verdict);
+                claim_own(number, record, replay);
             }
         }
     }

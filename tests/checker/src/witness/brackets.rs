@@ -92,8 +92,8 @@ pub(super) fn check_clock(
         if let Some((behind, from, first)) = least
             && let Some(read) = read_first[place]
         {
-            let last = &history.records[read];
-            let ahead = signed(by_cluster(place)) - signed(by_client(last.returned.0));
+            let answered = &history.records[read];
+            let ahead = signed(by_cluster(place)) - signed(by_client(answered.returned.0));
             if ahead > behind + signed(NS_PER_MS * 1000) {
                 let what = format!(
                     "cluster time went from {} to {} ms between entries {} and {}, in at most \
@@ -102,9 +102,9 @@ pub(super) fn check_clock(
                     replay.now_ms[place],
                     replay.first_index + from as u64,
                     replay.first_index + place as u64,
-                    ms(history.records[first].invoked.0, last.returned.0),
+                    ms(history.records[first].invoked.0, answered.returned.0),
                     shown(&history.records[first]),
-                    shown(last)
+                    shown(answered)
                 );
                 broken(verdict, Check::W2, what);
                 // The same jump is behind every later pair.
