@@ -9,6 +9,9 @@ use evermind_checker::witness::{Ends, Entries, check_witness};
 use evermind_checker::{Check, ClockBound};
 use evermind_lock::command::Action;
 use evermind_lock::names::Holder;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
 use story::{EXTEND, Story, acquire};
 
 /// A holds and extends, B and C stand in line, A gives back, B's lease runs out.
@@ -310,4 +313,105 @@ fn what_the_log_cannot_tell_is_undecided() {
         !verdict.undecided.is_empty() && verdict.resolved == 0,
         "{verdict}"
     );
+}
+
+/// What happens next in a random story.
+#[derive(Debug, Clone)]
+enum Next {
+    Acquire(usize, usize, u64, Option<usize>),
+    Extend(usize, usize, Option<usize>),
+    Release(usize, usize),
+    Wait(u64),
+    Tick,
+    HangUp(usize),
+}
+
+fn next() -> impl Strategy<Value = Next> {
+    let named = || proptest::option::weighted(0.3, 0..3_usize);
+    prop_oneof![
+        6 => (0..3_usize, 0..6_usize, 1..1_500_u64, named())
+            .prop_map(|(key, uuid, lease_ms, name)| Next::Acquire(key, uuid, lease_ms, name)),
+        1 => (0..3_usize, 0..6_usize, named())
+            .prop_map(|(key, uuid, name)| Next::Extend(key, uuid, name)),
+        4 => (0..3_usize, 0..6_usize).prop_map(|(key, uuid)| Next::Release(key, uuid)),
+        4 => (0..400_u64).prop_map(Next::Wait),
+        1 => (3_000..5_000_u64).prop_map(Next::Wait),
+        2 => Just(Next::Tick),
+        2 => (0..8_usize).prop_map(Next::HangUp),
+    ]
+}
+
+fn tell(plan: &[Next]) -> Story {
+    let mut story = Story::new();
+    let mut asked = Vec::new();
+    for next in plan {
+        let key = |key: &usize| format!("k{key}");
+        let uuid = |uuid: &usize| format!("u{uuid}");
+        let name = |name: &Option<usize>| name.map(|name| format!("n{name}"));
+        match next {
+            Next::Acquire(k, u, lease_ms, n) => {
+                let (k, u, n) = (key(k), uuid(u), name(n));
+                let id = story.ask_named(&k, &u, acquire(*lease_ms), n.as_deref());
+                asked.push((id, k, u));
+            }
+            Next::Extend(k, u, n) => {
+                story.ask_named(&key(k), &uuid(u), EXTEND, name(n).as_deref());
+            }
+            Next::Release(k, u) => {
+                story.ask(&key(k), &uuid(u), Ask::Release);
+            }
+            Next::Wait(ms) => story.wait(*ms),
+            Next::Tick => story.tick(),
+            Next::HangUp(back) => {
+                if let Some((id, k, u)) = asked.iter().rev().nth(*back) {
+                    story.hang_up(*id, k, u);
+                }
+            }
+        }
+    }
+    story.end();
+    story
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// More cases: `PROPTEST_CASES=10000 cargo test -p evermind-checker --test witness`
+    #[test]
+    fn an_honest_server_passes_whatever_is_asked_and_whoever_is_not_told(
+        plan in vec(next(), 1..80),
+        untold in vec(any::<bool>(), 80),
+    ) {
+        let mut story = tell(&plan);
+        for (record, untold) in story.history.records.iter_mut().zip(untold) {
+            if untold {
+                record.told = Told::Unknown;
+                record.log_index = None;
+            }
+        }
+        let verdict = story.check();
+        prop_assert!(verdict.is_clean(), "{}", verdict);
+        prop_assert_eq!(verdict.ambiguous, verdict.resolved);
+    }
+
+    /// A number that differs by one in a single answer is never let through.
+    #[test]
+    fn one_changed_number_is_caught(plan in vec(next(), 5..60), which in any::<Index>()) {
+        let mut story = tell(&plan);
+        let changed = |told: &Told| matches!(told, Told::Granted { .. } | Told::Extended { .. });
+        let answers: Vec<_> = story
+            .history
+            .records
+            .iter_mut()
+            .filter(|record| changed(&record.told))
+            .collect();
+        prop_assume!(!answers.is_empty());
+        let at = which.index(answers.len());
+        if let Some(record) = answers.into_iter().nth(at)
+            && let Told::Granted { token, .. } | Told::Extended { token, .. } = &mut record.told
+        {
+            *token += 1;
+        }
+        prop_assert!(!story.check().violations.is_empty());
+    }
 }

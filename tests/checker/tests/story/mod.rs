@@ -185,7 +185,7 @@ impl Story {
         };
         let idempotency = name.map(|name| Idempotency {
             key: IdempotencyKey::new(name).unwrap(),
-            fingerprint: [7; 16],
+            fingerprint: fingerprint(&(key, uuid, &ask)),
         });
         let action = action(key, uuid, &ask, idempotency);
         let record = Record {
@@ -318,4 +318,15 @@ fn action(key: &str, uuid: &str, ask: &Ask, idempotency: Option<Idempotency>) ->
         }),
         Ask::Look => panic!("a look enters no log"),
     }
+}
+
+/// Another request has another.
+fn fingerprint(asked: &impl std::fmt::Debug) -> [u8; 16] {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in format!("{asked:?}").bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    let mut fingerprint = [0; 16];
+    fingerprint[..8].copy_from_slice(&hash.to_le_bytes());
+    fingerprint
 }
