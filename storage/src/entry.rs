@@ -4,10 +4,19 @@
 use std::collections::BTreeSet;
 
 use openraft::{EmptyNode, EntryPayload, Membership};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::codec::{self, CodecError};
 use crate::types::{Entry, LogId, Proposal, StoredMembership, Vote};
+
+/// Reads an index. The last number of all is none: everybody counts on from an index.
+fn index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match u64::deserialize(deserializer)? {
+        u64::MAX => Err(D::Error::custom("an index after which none can come")),
+        index => Ok(index),
+    }
+}
 
 /// Term and index of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -15,6 +24,7 @@ pub struct LogIdRecord {
     /// The term of the leader that proposed it.
     pub term: u64,
     /// Its place in the log.
+    #[serde(deserialize_with = "index")]
     pub index: u64,
 }
 
@@ -130,6 +140,7 @@ pub struct EntryRecord {
     /// The term of the leader that proposed it.
     pub term: u64,
     /// Its place in the log.
+    #[serde(deserialize_with = "index")]
     pub index: u64,
     /// What it does.
     pub payload: PayloadRecord,
@@ -271,6 +282,22 @@ mod tests {
         let empty = StoredMembership::default();
         let record = StoredMembershipRecord::from(&empty);
         assert_eq!(StoredMembership::from(record), empty);
+    }
+
+    /// A peer or a disk that says so would have the log count past the end of all numbers.
+    #[test]
+    fn an_index_that_nothing_can_follow_is_refused() {
+        for (index, is_read) in [(u64::MAX - 1, true), (u64::MAX, false)] {
+            let mut bytes = Vec::new();
+            let blank = Entry {
+                log_id: LogId::new_term_index(3, index),
+                payload: EntryPayload::Blank,
+            };
+            encode(&blank, &mut bytes);
+            assert_eq!(decode(&bytes).is_ok(), is_read, "{index}");
+            let id = codec::encode(&LogIdRecord { term: 3, index });
+            assert_eq!(codec::decode::<LogIdRecord>(&id).is_ok(), is_read);
+        }
     }
 
     #[test]
