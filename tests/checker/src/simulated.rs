@@ -77,16 +77,21 @@ impl Dice {
 #[derive(Debug, Clone)]
 enum Plan {
     Afresh,
-    Again {
-        key: String,
-        uuid: String,
-        ask: Ask,
-    },
+    /// Once more, under the same name if it had one.
+    Again(Request),
     Holding {
         key: String,
         uuid: String,
         token: u64,
     },
+}
+
+#[derive(Debug, Clone)]
+struct Request {
+    key: String,
+    uuid: String,
+    ask: Ask,
+    idempotency: Option<String>,
 }
 
 #[derive(Debug)]
@@ -224,15 +229,20 @@ impl World {
         record.told = told;
         record.log_index = index;
         let (key, uuid, ask) = (record.key.clone(), record.uuid.clone(), record.ask.clone());
+        let idempotency = record.idempotency.clone();
         let client = record.client;
         let plan = match (&ask, &self.records[number].told) {
             (_, Told::Granted { token, .. } | Told::Extended { token, .. }) => {
                 let token = *token;
                 Plan::Holding { key, uuid, token }
             }
-            (Ask::Acquire { .. } | Ask::Release, Told::Unknown) if self.dice.per_mille(600) => {
-                Plan::Again { key, uuid, ask }
-            }
+            (Ask::Look, _) => Plan::Afresh,
+            (_, Told::Unknown) if self.dice.per_mille(600) => Plan::Again(Request {
+                key,
+                uuid,
+                ask,
+                idempotency,
+            }),
             _ => Plan::Afresh,
         };
         let pause_ns = self.dice.below(20 * NS_PER_MS);
@@ -244,11 +254,11 @@ impl World {
             return;
         }
         match plan {
-            Plan::Again { key, uuid, ask } => self.send(client, key, uuid, ask),
+            Plan::Again(request) => self.send(client, request),
             Plan::Afresh => {
                 let key = format!("k{}", self.dice.below(self.conditions.keys));
                 if self.dice.per_mille(300) {
-                    return self.send(client, key, String::new(), Ask::Look);
+                    return self.ask(client, key, String::new(), Ask::Look);
                 }
                 self.uuids += 1;
                 let uuid = format!("u{}", self.uuids);
@@ -258,10 +268,13 @@ impl World {
                     retry_delay_ms: [0, 10, 30][usize::try_from(self.dice.below(3)).expect("0..3")],
                     fifo: true,
                 };
-                self.send(client, key, uuid, ask);
+                self.ask(client, key, uuid, ask);
             }
             Plan::Holding { key, uuid, token } => match self.dice.below(10) {
-                0..3 => self.send(client, key, uuid, Ask::Extend { extend_by_ms: 30 }),
+                0..3 => {
+                    let extend_by_ms = if self.dice.per_mille(500) { 30 } else { 400 };
+                    self.ask(client, key, uuid, Ask::Extend { extend_by_ms });
+                }
                 3..6 => {
                     let write = Write {
                         key: key.clone(),
@@ -276,12 +289,31 @@ impl World {
                     self.after(delay_ns, Event::Act(client, plan));
                 }
                 6 => self.after(NS_PER_MS, Event::Act(client, Plan::Afresh)),
-                _ => self.send(client, key, uuid, Ask::Release),
+                _ => self.ask(client, key, uuid, Ask::Release),
             },
         }
     }
 
-    fn send(&mut self, client: u64, key: String, uuid: String, ask: Ask) {
+    /// Half of what changes a lock has a name, under which it may come again.
+    fn ask(&mut self, client: u64, key: String, uuid: String, ask: Ask) {
+        let named = ask != Ask::Look && self.dice.per_mille(500);
+        let idempotency = named.then(|| format!("n{}", self.records.len()));
+        let request = Request {
+            key,
+            uuid,
+            ask,
+            idempotency,
+        };
+        self.send(client, request);
+    }
+
+    fn send(&mut self, client: u64, request: Request) {
+        let Request {
+            key,
+            uuid,
+            ask,
+            idempotency,
+        } = request;
         let number = self.records.len();
         let window_ms = server::window_ms(&ask);
         self.records.push(Record {
@@ -289,7 +321,7 @@ impl World {
             node: 1,
             key,
             uuid,
-            idempotency: None,
+            idempotency,
             ask,
             invoked: Moment(self.now),
             returned: Moment(self.now),

@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn a_verdict_survives_json() {
         let verdict = found(Check::G, 1);
-        let json = serde_json::to_string(&verdict).unwrap();
-        assert_eq!(serde_json::from_str::<Verdict>(&json).unwrap(), verdict);
+        let json = serde_json::to_string(&verdict).expect("plain data");
+        assert_eq!(serde_json::from_str::<Verdict>(&json).ok(), Some(verdict));
     }
 }

@@ -23,12 +23,14 @@ pub(crate) enum Bug {
     GrantsTwice,
     /// An extension is told of and not made.
     ExtendsInWords,
+    /// What comes again under its name is made again.
+    ForgetsNames,
     /// The store takes every write.
     StoreForgets,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::EndsEarly,
         Self::TokenGoesBack,
         Self::LivesAfterRelease,
@@ -37,6 +39,7 @@ impl Bug {
         Self::TakesFromAnother,
         Self::GrantsTwice,
         Self::ExtendsInWords,
+        Self::ForgetsNames,
         Self::StoreForgets,
     ];
 }
@@ -89,12 +92,26 @@ impl Lock {
     }
 }
 
+/// The endpoint (by whether it is an acquire, a release), the uuid and the `Idempotency-Key`.
+type Name = (bool, bool, String, String);
+
+fn name(record: &Record) -> Option<Name> {
+    let acquire = matches!(record.ask, Ask::Acquire { .. });
+    let release = record.ask == Ask::Release;
+    let name = record.idempotency.clone()?;
+    Some((acquire, release, record.uuid.clone(), name))
+}
+
 #[derive(Debug)]
 pub(super) struct Server {
     bug: Option<Bug>,
     locks: HashMap<String, Lock>,
     token: u64,
     entry: u64,
+    /// Of requests: their names.
+    names: HashMap<usize, Name>,
+    /// What was answered first under each name.
+    done: HashMap<Name, Told>,
     /// By uuid: the first entry of its acquire.
     pub(super) entries: HashMap<String, u64>,
     /// To be sent: of which request, what, and the entry.
@@ -116,6 +133,8 @@ impl Server {
             locks: HashMap::new(),
             token: 0,
             entry: 0,
+            names: HashMap::new(),
+            done: HashMap::new(),
             entries: HashMap::new(),
             answers: Vec::new(),
         }
@@ -126,6 +145,10 @@ impl Server {
     }
 
     fn answer(&mut self, number: usize, told: Told) {
+        if let Some(name) = self.names.get(&number) {
+            let first = self.done.entry(name.clone());
+            first.or_insert_with(|| told.clone());
+        }
         self.answers.push((number, told, self.entry));
     }
 
@@ -216,6 +239,14 @@ impl Server {
 
     pub(super) fn arrive(&mut self, number: usize, record: &Record, now_ms: u64) {
         self.entry += 1;
+        if let Some(name) = name(record) {
+            let done = self.done.get(&name).cloned();
+            self.names.insert(number, name);
+            if let Some(told) = done.filter(|_| !self.is(Bug::ForgetsNames)) {
+                let told = self.repeat(&record.key, told, now_ms);
+                return self.answer(number, told);
+            }
+        }
         let (uuid, ask) = (record.uuid.clone(), record.ask.clone());
         self.with(&record.key, |server, lock| match ask {
             Ask::Acquire { lease_ms, .. } => {
@@ -242,6 +273,35 @@ impl Server {
                 server.answer(number, told);
             }
         });
+    }
+
+    /// What a repetition is told of what was `told` first: a grant as it is now.
+    fn repeat(&self, key: &str, mut told: Told, now_ms: u64) -> Told {
+        let hold = self.locks.get(key).and_then(|lock| lock.hold.as_ref());
+        if let Told::Granted {
+            token,
+            expires_in_ms,
+            waited_ms,
+            ..
+        } = &mut told
+        {
+            let Some(hold) = hold.filter(|hold| hold.token == *token) else {
+                return refused(409, "grant_ended");
+            };
+            *expires_in_ms = hold.told_ends_ms - now_ms;
+            *waited_ms = 0;
+        }
+        if let Told::Extended {
+            token,
+            expires_in_ms,
+        } = &mut told
+        {
+            let Some(hold) = hold.filter(|hold| hold.token == *token) else {
+                return refused(409, "grant_ended");
+            };
+            *expires_in_ms = hold.told_ends_ms - now_ms;
+        }
+        told
     }
 
     fn acquire(&mut self, lock: &mut Lock, waiter: Waiter, now_ms: u64) {

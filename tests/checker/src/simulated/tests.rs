@@ -71,14 +71,16 @@ fn every_bug_is_seen_by_the_rule_that_stands_against_it() {
             Bug::TokenGoesBack => Check::F1,
             Bug::LivesAfterRelease | Bug::LooksBack => Check::L,
             Bug::ServesTheLast => Check::Q,
+            Bug::ForgetsNames => Check::W4,
             Bug::StoreForgets => Check::X,
         };
         assert!(by.contains(&due), "{bug:?} was seen by {by:?} alone");
         if bug == Bug::TokenGoesBack {
             assert!(by.contains(&Check::F2), "{by:?}");
         }
-        // The store is no part of what the search knows.
-        if ![Bug::StoreForgets, Bug::ServesTheLast].contains(&bug) {
+        // Of stores, lines and names the search knows nothing.
+        let beyond = [Bug::StoreForgets, Bug::ServesTheLast, Bug::ForgetsNames];
+        if !beyond.contains(&bug) {
             assert!(by.contains(&Check::G), "{bug:?}: the search saw nothing");
         }
     }
