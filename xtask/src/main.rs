@@ -3,6 +3,7 @@
 mod absences;
 mod dist;
 mod faults;
+mod fuzz;
 mod lexer;
 mod process;
 mod report;
@@ -44,6 +45,15 @@ enum Command {
     Absences,
     /// Injects faults into real processes, and checks what their clients saw.
     Faults(faults::Faults),
+    /// Tries at random what an attacker or a broken disk can send: the targets of fuzz/, one after
+    /// the other.
+    Fuzz {
+        /// For each target; 0 tries its committed corpus alone.
+        #[arg(long, default_value_t = 10, value_name = "M")]
+        minutes: u64,
+        /// Only this one.
+        target: Option<String>,
+    },
     /// Builds the release tarball: target/dist/evermind-VERSION-TARGET.tar.gz and its sha256.
     Dist,
 }
@@ -76,6 +86,7 @@ fn run(cli: &Cli) -> Result<bool> {
             Ok(true)
         }
         Command::Faults(asked) => faults::run(&workspace, asked),
+        Command::Fuzz { minutes, target } => fuzz::run(&workspace, *minutes, target.as_deref()),
         Command::Dist => {
             println!("{}", dist::build(&workspace)?.display());
             Ok(true)
