@@ -70,6 +70,29 @@ impl Operation {
     }
 }
 
+impl Operation {
+    /// Takes `key` for `lease_ms` as `uuid`, in line if need be for up to `window_ms`.
+    pub(crate) fn take(key: &str, uuid: &str, lease_ms: u64, window_ms: u64) -> Self {
+        let ask = Ask::Acquire {
+            lease_ms,
+            retry_attempts: u32::try_from(window_ms / 100).expect("a window of minutes"),
+            retry_delay_ms: 100,
+            fifo: true,
+        };
+        Self::of(key, uuid, ask)
+    }
+
+    /// Anything, without an `Idempotency-Key`.
+    pub(crate) fn of(key: &str, uuid: &str, ask: Ask) -> Self {
+        Self {
+            key: key.to_owned(),
+            uuid: uuid.to_owned(),
+            ask,
+            idempotency: None,
+        }
+    }
+}
+
 /// A client, on one kept-alive connection to one node at a time.
 #[derive(Debug)]
 pub(crate) struct Caller<'a> {
@@ -90,6 +113,18 @@ impl<'a> Caller<'a> {
             addresses: cluster.addresses(),
             api_key: cluster.api_key.clone(),
             at: usize::try_from(node - 1).expect("nodes are 1, 2 and 3"),
+            connection: None,
+        }
+    }
+
+    /// A client that knows one node only.
+    pub(crate) fn at(address: SocketAddr, api_key: String, load: &'a Load, number: u64) -> Self {
+        Self {
+            load,
+            number,
+            addresses: vec![address],
+            api_key,
+            at: 0,
             connection: None,
         }
     }
@@ -144,6 +179,7 @@ impl<'a> Caller<'a> {
         let request = operation.request(&self.api_key);
         let invoked = Instant::now();
         let answer = connection.call(&request, within);
+        // After the answer's last byte was read.
         let returned = Instant::now();
         let (told, log_index) = match &answer {
             Ok(answer) => (told(&operation.ask, answer), answer.log_index()),

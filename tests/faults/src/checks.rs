@@ -1,19 +1,78 @@
 //! What is checked when a run is over.
 
-use evermind_checker::history::History;
-use evermind_checker::{ClockBound, Verdict, check_direct};
+use std::path::Path;
+use std::sync::Arc;
 
+use evermind_checker::committed::{Committed, NodeLog};
+use evermind_checker::history::History;
+use evermind_checker::stored::StoredNode;
+use evermind_checker::witness::{Ends, Entries, check_witness};
+use evermind_checker::{Check, ClockBound, Verdict, Violation, check_direct};
+use evermind_harness::cluster::NODES;
+use evermind_storage::disk::RealDisk;
+use evermind_storage::machine::SledTables;
+use evermind_storage::runner::Threads;
+
+use crate::archive;
 use crate::cluster::Cluster;
 
-/// Checks what the clients saw, and, where the nodes came to rest in agreement, their logs and
-/// tables.
+/// Checks what the clients saw. Where the nodes came to rest in agreement on `applied`, their logs
+/// are the witness, and their tables must be one.
 pub(crate) fn check(
     history: &History,
     cluster: &Cluster,
     rate_per_mille: u64,
-    settled: bool,
+    applied: Option<u64>,
 ) -> Verdict {
     let clocks = ClockBound { rate_per_mille };
-    let _ = (cluster, settled);
-    check_direct(history, clocks, None)
+    let witness = applied.map(|applied| committed(cluster, applied));
+    match witness {
+        Some(Ok((committed, ends))) => {
+            let mut verdict = check_witness(history, &committed, clocks, &ends);
+            let entries = Entries::of(&committed);
+            let entry_index = |record: &_| entries.entry_index(record);
+            verdict.merge(check_direct(history, clocks, Some(&entry_index)));
+            verdict
+        }
+        Some(Err(violation)) => {
+            let mut verdict = check_direct(history, clocks, None);
+            verdict.violations.push(violation);
+            verdict
+        }
+        None => check_direct(history, clocks, None),
+    }
+}
+
+/// The one log of all, and what each node has stored by it.
+fn committed(cluster: &Cluster, applied: u64) -> Result<(Committed, Ends), Violation> {
+    let unreadable = |id: u64, what: &dyn std::fmt::Display| {
+        Violation::new(Check::W5, format!("node {id}: {what}"))
+    };
+    let data_dir = |id: u64| -> &Path { &cluster.node(id).data_dir };
+    let mut logs = Vec::new();
+    for id in NODES {
+        let (log_dir, kept) = (data_dir(id).join("log"), archive::place(data_dir(id)));
+        let log = NodeLog::read(id, &RealDisk, &[&log_dir, &kept])
+            .map_err(|error| unreadable(id, &error))?;
+        logs.push(log);
+    }
+    let committed = Committed::merge(&logs, applied)?;
+    let mut ends = Ends::default();
+    // Whatever opening a table wants to run is run on nothing: it is dropped with this.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("the system gives a runtime");
+    let _context = runtime.enter();
+    for id in NODES {
+        let stored = StoredNode {
+            disk: Arc::new(RealDisk),
+            tables: Arc::new(SledTables),
+            runner: Arc::new(Threads),
+            dir: data_dir(id),
+        };
+        let table = stored.open(&committed);
+        ends.tables
+            .insert(id, table.map_err(|error| unreadable(id, &error))?);
+    }
+    Ok((committed, ends))
 }

@@ -6,7 +6,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use evermind_harness::cluster::NODES;
 
@@ -25,7 +24,6 @@ const UNSYNCED: &str = "unsynced";
 #[derive(Debug)]
 pub(crate) struct Images {
     dir: PathBuf,
-    cuts: AtomicU64,
     mounted: Mutex<Vec<u64>>,
 }
 
@@ -34,7 +32,6 @@ impl Images {
     pub(crate) fn make(dir: &Path, mib: u64) -> Self {
         let images = Self {
             dir: dir.to_owned(),
-            cuts: AtomicU64::new(0),
             mounted: Mutex::default(),
         };
         for id in NODES {
@@ -44,6 +41,8 @@ impl Images {
             tool::run("mkfs.ext4", &["-q", "-F", "-m", "0", &image]);
             fs::create_dir_all(images.mount_point(id)).expect("a mount point");
             images.mount(id);
+            fs::write(images.mount_point(id).join(SYNCED), "made with the disk").expect("a mark");
+            images.sync(id);
         }
         images
     }
@@ -79,14 +78,8 @@ impl Images {
     /// Cuts a disk off. The node that uses it sees errors from here on and must be killed.
     pub(crate) fn cut(&self, id: u64) {
         let point = self.mount_point(id);
-        let cut = self.cuts.fetch_add(1, Ordering::Relaxed);
-        let (synced, unsynced) = (point.join(SYNCED), point.join(UNSYNCED));
-        fs::write(&synced, cut.to_string()).expect("a mark");
-        let mark = fs::File::open(&synced).expect("the mark");
-        mark.sync_all().expect("a synced mark");
-        let directory = fs::File::open(&point).expect("the mount point");
-        directory.sync_all().expect("a synced directory");
-        fs::write(&unsynced, cut.to_string()).expect("a mark");
+        // Nothing may be synced here: that would write what the node has not synced, too.
+        fs::write(point.join(UNSYNCED), "").expect("a mark");
         tool::run("perl", &["-e", SHUT_DOWN, &text(&point)]);
     }
 

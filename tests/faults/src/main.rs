@@ -22,6 +22,7 @@ mod setup;
 mod store;
 mod time;
 mod tool;
+mod trace;
 mod worker;
 
 use std::fs;

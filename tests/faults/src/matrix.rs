@@ -1,8 +1,8 @@
 //! The rows of the fault matrix, in its numbering.
 
-use crate::rows::{kill, network, pause, replay};
+use crate::rows::{clock, damage, disk, kill, machine, network, pause, replay};
 use crate::scene::Scene;
-use crate::setup::Setup;
+use crate::setup::{Clocks, Setup};
 
 /// One row.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +63,15 @@ pub(crate) const ROWS: &[Row] = &[
             ..USUAL
         },
         inject: kill::twenty,
+    },
+    Row {
+        number: 6,
+        fault: "kill -9 during snapshot install",
+        setup: Setup {
+            log_bytes_kept: Some(1 << 20),
+            ..USUAL
+        },
+        inject: disk::install,
     },
     Row {
         number: 7,
@@ -193,6 +202,153 @@ pub(crate) const ROWS: &[Row] = &[
             ..USUAL
         },
         inject: replay::lost_replies,
+    },
+    Row {
+        number: 22,
+        fault: "wall clock +-1 h and strobing",
+        setup: Setup {
+            clocks: Clocks::Wall,
+            ci_seconds: Some(8),
+            ..USUAL
+        },
+        inject: clock::wall,
+    },
+    Row {
+        number: 23,
+        fault: "monotonic rate +-10% on the leader",
+        setup: Setup {
+            clocks: Clocks::All,
+            rate_per_mille: 100,
+            seconds: 30,
+            ..USUAL
+        },
+        inject: clock::rate,
+    },
+    Row {
+        number: 24,
+        fault: "power cut of one",
+        setup: Setup {
+            image_mib: Some(256),
+            ..USUAL
+        },
+        inject: disk::power_of_one,
+    },
+    Row {
+        number: 25,
+        fault: "power cut of all",
+        setup: Setup {
+            image_mib: Some(256),
+            ci_seconds: Some(12),
+            ..USUAL
+        },
+        inject: disk::power_of_all,
+    },
+    Row {
+        number: 26,
+        fault: "fsync off, power cut of all",
+        setup: Setup {
+            image_mib: Some(256),
+            fsync_off: true,
+            must_fail: true,
+            seconds: 8,
+            ci_seconds: Some(5),
+            ..USUAL
+        },
+        inject: disk::power_of_all_unsynced,
+    },
+    Row {
+        number: 27,
+        fault: "torn write",
+        setup: USUAL,
+        inject: disk::torn,
+    },
+    Row {
+        number: 28,
+        fault: "EIO at the nth fdatasync",
+        setup: Setup {
+            ci_seconds: Some(10),
+            ..USUAL
+        },
+        inject: disk::sync_error,
+    },
+    Row {
+        number: 29,
+        fault: "disk full",
+        setup: Setup {
+            image_mib: Some(256),
+            ci_seconds: Some(8),
+            ..USUAL
+        },
+        inject: disk::full,
+    },
+    Row {
+        number: 30,
+        fault: "fdatasync 0.5-5 s on the leader",
+        setup: USUAL,
+        inject: disk::slow_sync,
+    },
+    Row {
+        number: 31,
+        fault: "bit flips in log, snapshot, checkpoint",
+        setup: Setup {
+            log_bytes_kept: Some(256 << 10),
+            ..USUAL
+        },
+        inject: damage::flips,
+    },
+    Row {
+        number: 32,
+        fault: "log truncated",
+        setup: USUAL,
+        inject: damage::truncated,
+    },
+    Row {
+        number: 33,
+        fault: "a node wiped",
+        setup: USUAL,
+        inject: damage::wiped,
+    },
+    Row {
+        number: 34,
+        fault: "checkpoint deleted or garbage",
+        setup: USUAL,
+        inject: damage::checkpoint,
+    },
+    Row {
+        number: 36,
+        fault: "leader transfer by SIGTERM",
+        setup: Setup {
+            no_failures: true,
+            ..USUAL
+        },
+        inject: machine::transfer,
+    },
+    Row {
+        number: 37,
+        fault: "rolling restart",
+        setup: Setup {
+            no_failures: true,
+            ..USUAL
+        },
+        inject: machine::rolling,
+    },
+    Row {
+        number: 38,
+        fault: "one node at 5% of a core",
+        setup: USUAL,
+        inject: machine::starved,
+    },
+    Row {
+        number: 39,
+        fault: "file-descriptor limit",
+        setup: USUAL,
+        inject: machine::descriptors,
+    },
+    Row {
+        number: 40,
+        fault: "5,000 slow connections, malformed requests",
+        setup: USUAL,
+        inject: machine::abuse,
     },
 ];
 

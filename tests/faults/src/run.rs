@@ -31,6 +31,8 @@ struct Story {
     effects: Vec<(&'static str, u64)>,
     notes: Vec<String>,
     served_after: Duration,
+    /// What every node has applied, once they rest in agreement.
+    applied: Option<u64>,
     why: Vec<String>,
 }
 
@@ -46,7 +48,7 @@ pub(crate) fn run(row: &Row, seconds: u64, dir: &Path, seed: u64) -> Outcome {
         let cluster = Cluster::prepare(&row.setup, dir);
         let archive = Archive::start(NODES.map(|id| cluster.node(id).data_dir.clone()).into());
         let told = attempt(&mut panics, || tell(row, seconds, &cluster, &load, seed));
-        let settled = told.as_ref().is_some_and(|told| told.why.is_empty());
+        let applied = told.as_ref().and_then(|told| told.applied);
         archive.finish();
         for id in NODES {
             cluster.kill(id);
@@ -55,7 +57,7 @@ pub(crate) fn run(row: &Row, seconds: u64, dir: &Path, seed: u64) -> Outcome {
         told.why.extend(unexpected_panics(row, &cluster));
         let found = load
             .recorder
-            .with(|history| checks::check(history, &cluster, row.setup.rate_per_mille, settled));
+            .with(|history| checks::check(history, &cluster, row.setup.rate_per_mille, applied));
         (told, found)
     });
     if let Some((told, found)) = finished {
@@ -82,9 +84,10 @@ fn tell(row: &Row, seconds: u64, cluster: &Cluster, load: &Load, seed: u64) -> S
             served_after
         })
     });
-    if why.is_empty() {
-        attempt(&mut why, || settle(cluster));
-    }
+    let applied = match served_after {
+        Some(_) => attempt(&mut why, || settle(cluster)),
+        None => None,
+    };
     why.extend(scene.faults());
     if scene.injected() == 0 || scene.effects().is_empty() {
         why.push("no fault was injected, or nothing was observed of it".to_owned());
@@ -107,12 +110,13 @@ fn tell(row: &Row, seconds: u64, cluster: &Cluster, load: &Load, seed: u64) -> S
         effects: scene.effects(),
         notes: scene.notes(),
         served_after: served_after.unwrap_or_default(),
+        applied,
         why,
     }
 }
 
 /// Waits until all nodes have applied the same, and nothing more comes.
-fn settle(cluster: &Cluster) {
+fn settle(cluster: &Cluster) -> u64 {
     let mut since = (Instant::now(), None);
     until("the nodes agree and rest", SETTLES_WITHIN, || {
         let applied = NODES.map(|id| cluster.view(id).map(|view| view.applied));
@@ -120,8 +124,9 @@ fn settle(cluster: &Cluster) {
         if !equal || since.1 != applied[0] {
             since = (Instant::now(), applied[0]);
         }
-        (equal && since.0.elapsed() >= STILL_FOR).then_some(())
-    });
+        let rests = equal && since.0.elapsed() >= STILL_FOR;
+        applied[0].filter(|_| rests)
+    })
 }
 
 /// Runs a part that may fail by panicking, and keeps what it said.
@@ -160,18 +165,19 @@ fn judge(
     let checked = verdict.is_some();
     let verdict = verdict.unwrap_or_default();
     let mut why = story.why;
-    let broken = !checked || !verdict.is_clean();
-    if broken {
+    let caught = !verdict.violations.is_empty() || why.iter().any(|why| refuses(why));
+    if !checked || !verdict.is_clean() {
         let text = verdict.to_string();
         why.extend(text.lines().skip(1).map(str::to_owned));
     }
+    let shown = story.effects.iter().all(|(_, times)| *times > 0) && !story.effects.is_empty();
     let result = match (row.setup.must_fail, why.is_empty()) {
-        (false, true) => Result::Passed,
-        (true, false) => Result::FailedAsItMust,
-        (true, true) => {
-            why.push("the checks found nothing where they must".to_owned());
+        (true, _) if caught && shown => Result::FailedAsItMust,
+        (true, _) => {
+            why.push("nothing was found lost where something must be".to_owned());
             Result::Failed
         }
+        (false, true) => Result::Passed,
         (false, false) => Result::Failed,
     };
     why.truncate(WHYS_SHOWN);
@@ -193,6 +199,11 @@ fn judge(
         why,
         kept: None,
     }
+}
+
+/// Whether a node has found for itself that something is gone.
+fn refuses(why: &str) -> bool {
+    why.contains("ended while it started") && why.contains("cannot start")
 }
 
 fn longest_gap_ms(history: &History) -> u64 {

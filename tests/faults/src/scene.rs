@@ -5,16 +5,20 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use evermind_checker::history::{Ask, Told};
 use evermind_harness::cluster::NODES;
 use evermind_harness::until;
-use serde_json::json;
 
+use crate::caller::{Caller, Operation};
 use crate::cluster::Cluster;
 use crate::load::Load;
 use crate::random::Random;
 
 /// The matrix: serving again within this time of the heal.
 const SERVES_WITHIN: Duration = Duration::from_secs(30);
+
+/// Clients that ask whether a node serves are numbered from here on.
+const PROBES: u64 = 2_000;
 
 /// One run of one row while its faults are injected.
 #[derive(Debug)]
@@ -158,14 +162,28 @@ impl<'a> Scene<'a> {
 
     /// Whether a node grants a lock that nobody else wants, and takes it back.
     pub(crate) fn serves(&self, id: u64) -> bool {
-        let client = self.cluster.client(id);
         let uuid = format!("probe-{id}-{}", self.load.timeline.now().0);
-        let body = json!({"key": &uuid, "uuid": &uuid, "lease": 1000, "retryAttempts": 0});
-        let asked = client.try_send(&client.request("/lock/acquire", &body));
-        let granted = asked.is_ok_and(|answer| answer.status == 200);
-        let body = json!({"key": &uuid, "uuid": &uuid});
-        let asked = client.try_send(&client.request("/lock/release", &body));
-        granted && asked.is_ok_and(|answer| answer.status == 200)
+        let mut caller = self.caller(PROBES + id, id);
+        let operation = |ask| Operation {
+            key: uuid.clone(),
+            uuid: uuid.clone(),
+            ask,
+            idempotency: None,
+        };
+        let acquire = operation(Ask::Acquire {
+            lease_ms: 1_000,
+            retry_attempts: 0,
+            retry_delay_ms: 0,
+            fifo: false,
+        });
+        let granted = matches!(caller.once(&acquire), Told::Granted { .. });
+        let released = caller.once(&operation(Ask::Release));
+        granted && released == Told::Released
+    }
+
+    /// A client besides those of the load, which begins at `node`.
+    pub(crate) fn caller(&self, number: u64, node: u64) -> Caller<'a> {
+        Caller::new(self.cluster, self.load, number, node)
     }
 }
 

@@ -6,13 +6,15 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use evermind_checker::history::{Ask, Record, Told};
 use evermind_harness::cluster::NODES;
 use evermind_harness::until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
 
+use crate::caller::{Caller, Operation};
 use crate::cluster::others;
+use crate::load::Load;
 use crate::scene::Scene;
 
 /// The line that a holding client says with each write; the token follows.
@@ -21,6 +23,9 @@ const WRITES: &str = "write ";
 const PAUSE_MS: u64 = 3_000;
 /// Of the client that is stopped.
 const LEASE_MS: u64 = 1_000;
+/// Clients of these rows are numbered apart from those of the load.
+const HOLDER: u64 = 1_100;
+const RIVAL: u64 = 1_101;
 
 /// The leader stands still past leases that it granted.
 pub(crate) fn leader(scene: &Scene<'_>) {
@@ -64,7 +69,7 @@ pub(crate) fn holder(scene: &Scene<'_>) {
         let key = format!("held-{round}");
         let node = scene.any_node();
         let holder = Holder::start(scene, node, &key);
-        let uuid = format!("holder-{key}");
+        let uuid = holder_of(&key);
         let first = holder.token();
         let taken = scene.load.write(&key, &uuid, first);
         scene.require(taken, || format!("the first write to {key} was refused"));
@@ -76,23 +81,17 @@ pub(crate) fn holder(scene: &Scene<'_>) {
         thread::sleep(Duration::from_millis(50));
         while holder.lines.try_recv().is_ok() {}
 
-        let rival = scene.cluster.client(scene.any_node());
-        let uuid_of_rival = format!("rival-{key}");
-        let body = json!({
-            "key": key, "uuid": uuid_of_rival, "lease": 10_000, "retryAttempts": 50, "retryDelay": 100,
-        });
-        let granted = rival.acquire(&body);
-        scene.require(granted.status == 200, || {
-            format!("{key} was not handed over: {granted}")
-        });
-        if granted.status != 200 {
+        let rival = format!("rival-{key}");
+        let mut caller = scene.caller(RIVAL, scene.any_node());
+        let granted = caller.surely(&Operation::take(&key, &rival, 10_000, 5_000));
+        let Some(Told::Granted { token: second, .. }) = granted else {
+            scene.require(false, || format!("{key} was not handed over: {granted:?}"));
             continue;
-        }
-        let second = granted.token();
+        };
         scene.require(second > first, || {
             format!("{key}: token {second} after {first}")
         });
-        let taken = scene.load.write(&key, &uuid_of_rival, second);
+        let taken = scene.load.write(&key, &rival, second);
         scene.require(taken, || {
             format!("the new holder's write to {key} was refused")
         });
@@ -104,9 +103,15 @@ pub(crate) fn holder(scene: &Scene<'_>) {
             format!("{key}: a write with token {late} was taken after one with {second}")
         });
         scene.effect("stale writes refused", u64::from(!taken));
-        let released = rival.release(&key, &uuid_of_rival);
-        scene.require(released.status == 200, || format!("{key}: {released}"));
+        let released = caller.surely(&Operation::of(&key, &rival, Ask::Release));
+        scene.require(released == Some(Told::Released), || {
+            format!("{key}: {released:?}")
+        });
     }
+}
+
+fn holder_of(key: &str) -> String {
+    format!("holder-{key}")
 }
 
 /// A client in a process of its own, which takes a lock and then writes every 10 ms.
@@ -119,6 +124,7 @@ impl Holder {
     fn start(scene: &Scene<'_>, node: u64, key: &str) -> Self {
         let client = scene.cluster.client(node);
         let this = std::env::current_exe().expect("a running program has a path");
+        let invoked = scene.load.timeline.now();
         let mut child = Command::new(this)
             .args(["--hold", key, "--at", &client.address.to_string()])
             .env("EVERMIND_FAULTS_API_KEY", &client.api_key)
@@ -126,13 +132,19 @@ impl Holder {
             .stdout(Stdio::piped())
             .spawn()
             .expect("this program can be started");
-        let stdout = child.stdout.take().expect("piped");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        // Its first line is the record of its acquire, whose moments are known here: it began after
+        // the process did, and was over when it spoke.
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("the client speaks");
+        let mut record: Record = serde_json::from_str(&line).expect("a record");
+        record.node = node;
+        record.invoked = invoked;
+        record.returned = scene.load.timeline.now();
+        scene.load.recorder.record(record);
         let (sender, lines) = channel();
         thread::spawn(move || {
-            for line in BufReader::new(stdout)
-                .lines()
-                .map_while(std::result::Result::ok)
-            {
+            for line in stdout.lines().map_while(std::result::Result::ok) {
                 let token = line.strip_prefix(WRITES).and_then(|t| t.parse().ok());
                 if token.is_none_or(|token| sender.send(token).is_err()) {
                     break;
@@ -177,11 +189,17 @@ pub(crate) fn hold(key: &str, at: &str) {
         let _ = std::io::stdin().read(&mut nothing);
         std::process::exit(0);
     });
-    let client = evermind_harness::client::Client {
-        address: at.parse().expect("an address"),
-        api_key: std::env::var("EVERMIND_FAULTS_API_KEY").expect("a key"),
+    let load = Load::new();
+    let api_key = std::env::var("EVERMIND_FAULTS_API_KEY").expect("a key");
+    let mut caller = Caller::at(at.parse().expect("an address"), api_key, &load, HOLDER);
+    let told = caller.once(&Operation::take(key, &holder_of(key), LEASE_MS, 0));
+    let Told::Granted { token, .. } = told else {
+        panic!("{key} is not to be had: {told:?}");
     };
-    let token = client.take(key, &format!("holder-{key}"), LEASE_MS).token();
+    let record = load
+        .recorder
+        .with(|history| serde_json::to_string(&history.records[0]));
+    println!("{}", record.expect("a record is plain values"));
     loop {
         println!("{WRITES}{token}");
         thread::sleep(Duration::from_millis(10));
