@@ -415,3 +415,26 @@ proptest! {
         prop_assert!(!story.check().violations.is_empty());
     }
 }
+
+/// The node of the first request died, and a second came under the same uuid: both are told the
+/// same in one entry, and only the second is there to hear it.
+#[test]
+fn of_requests_that_cannot_be_told_apart_the_last_is_the_one_that_was_answered() {
+    let mut story = Story::new();
+    story.ask("k", "a", acquire(5_000));
+    story.ask("k", "b", acquire(2_000));
+    story.wait(100);
+    story.ask("l", "c", acquire(2_000));
+    story.wait(100);
+    story.ask("k", "b", acquire(2_000));
+    story.wait(1_500);
+    story.tick();
+    story.end();
+    let first = story.record("b");
+    assert!(matches!(first.told, Told::Refused { status: 423, .. }));
+    first.told = Told::Unknown;
+    first.log_index = None;
+    let verdict = story.check();
+    verdict.assert_clean();
+    assert_eq!(verdict.resolved, 1);
+}

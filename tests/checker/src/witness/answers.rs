@@ -1,6 +1,7 @@
 //! W0, W3, W4: each answer against its entry. And W2 where the difference is a lease that ended
 //! although it had not run out.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use evermind_lock::command::OpId;
@@ -76,6 +77,10 @@ impl Answers {
         let Some(mut numbers) = self.at.remove(&index) else {
             return;
         };
+        // Of requests that cannot be told apart the one sent last takes the last operation. If it was
+        // not so, what follows for the real time of its entry is still true: those before it in the
+        // log were asked for later than that.
+        numbers.sort_by_key(|number| Reverse(history.records[*number].invoked));
         // Those that fit exactly first, so that none of them is blamed for another.
         numbers.retain(|number| {
             let record = &history.records[*number];
@@ -85,7 +90,8 @@ impl Answers {
                         && is_free(replay, candidate.operation, record)
                 })
             };
-            match candidates.iter().find(fits).map(|c| c.operation) {
+            let fitting = candidates.iter().filter(fits).map(|c| c.operation);
+            match fitting.max_by_key(|operation| place(replay, *operation, record)) {
                 Some(operation) => {
                     claim(replay, operation, *number);
                     false
@@ -120,6 +126,13 @@ fn is_free(replay: &Replay, operation: OpId, record: &Record) -> bool {
     seen.is_some_and(|seen| seen.claimed_by.is_none() && seen.is_of(record))
 }
 
+/// A node answers for its own operations; of those, by the order of the log.
+fn place(replay: &Replay, operation: OpId, record: &Record) -> (bool, u64) {
+    let seen = replay.operations.get(&operation);
+    let index = seen.map_or(0, |seen| seen.index);
+    (operation.node == record.node, index)
+}
+
 fn claim(replay: &mut Replay, operation: OpId, number: usize) {
     if let Some(seen) = replay.operations.get_mut(&operation) {
         seen.claimed_by = Some(number);
@@ -129,9 +142,9 @@ fn claim(replay: &mut Replay, operation: OpId, number: usize) {
 
 /// Takes the first operation of the record that answered nobody as what it asked for.
 fn claim_own(number: usize, record: &Record, replay: &mut Replay) {
-    let mut operations = replay.operations_of(record).iter();
-    let free = operations.find(|operation| is_free(replay, **operation, record));
-    if let Some(operation) = free.copied() {
+    let operations = replay.operations_of(record).iter();
+    let free = operations.filter(|operation| is_free(replay, **operation, record));
+    if let Some(operation) = free.max_by_key(|op| place(replay, **op, record)).copied() {
         claim(replay, operation, number);
     }
 }
@@ -170,9 +183,11 @@ fn is_present(number: usize, record: &Record, replay: &mut Replay) -> bool {
     if !matches!(record.ask, Ask::Acquire { .. }) {
         return false;
     }
-    let mut operations = replay.operations_of(record).iter();
-    let found = operations.find(|operation| replay.operations.get(operation).is_some_and(fits));
-    let found = found.copied();
+    let operations = replay.operations_of(record).iter();
+    let fitting = operations.filter(|operation| replay.operations.get(operation).is_some_and(fits));
+    let found = fitting
+        .max_by_key(|op| place(replay, **op, record))
+        .copied();
     if let Some(operation) = found {
         claim(replay, operation, number);
     }

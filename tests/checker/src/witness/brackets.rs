@@ -78,8 +78,11 @@ pub(super) fn check_clock(
     let read_first = read_first(history, replay);
     // By entry: the latest of the requests that asked for it.
     let mut asked: Vec<Option<usize>> = vec![None; replay.now_ms.len()];
-    for number in 0..history.records.len() {
-        let own = replay.own_index(number);
+    for (number, record) in history.records.iter().enumerate() {
+        // Which of several is whose is not sure enough to blame a clock.
+        let alike = replay.operations_of(record).iter();
+        let alike = alike.filter(|op| replay.operations.get(op).is_some_and(|s| s.is_of(record)));
+        let own = replay.own_index(number).filter(|_| alike.count() == 1);
         if let Some(place) = own.and_then(|own| place(replay, own)) {
             asked[place] = Some(number);
         }
