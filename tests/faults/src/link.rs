@@ -122,8 +122,8 @@ impl Link {
             add(&self.reset);
             return Some(Fate::Refuse(reset));
         }
-        let loss = self.loss_percent.load(Ordering::Relaxed);
-        let lost = loss > 0 && guard(&self.dice).percent(loss);
+        let percent = self.loss_percent.load(Ordering::Relaxed);
+        let lost = percent > 0 && guard(&self.dice).percent(percent);
         if lost || self.cut.load(Ordering::Relaxed) {
             add(&self.dropped);
             return None;

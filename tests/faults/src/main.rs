@@ -74,6 +74,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // A row that fails says so by panicking, and is told in the report: here a line is enough.
+    std::panic::set_hook(Box::new(|panic| eprintln!("   {panic}")));
     cleanup::on_signals();
     fs::create_dir_all(&cli.dir).expect("a directory for the runs");
     let dir = fs::canonicalize(&cli.dir).expect("it was made");
@@ -142,15 +144,14 @@ fn chosen(cli: &Cli) -> std::result::Result<Vec<Row>, String> {
         .find(|n| !ROWS.iter().any(|r| r.number == **n))
     {
         let waits = matrix::WAITING.iter().find(|row| row.number == *unknown);
-        return Err(match waits {
-            Some(row) => format!("row {unknown} ({}) waits for {}", row.fault, row.waits_for),
-            None => {
-                let known: Vec<String> = ROWS.iter().map(|row| row.number.to_string()).collect();
-                format!(
-                    "there is no row {unknown}\nhint: the rows are {}",
-                    known.join(", ")
-                )
-            }
+        return Err(if let Some(row) = waits {
+            format!("row {unknown} ({}) waits for {}", row.fault, row.waits_for)
+        } else {
+            let known: Vec<String> = ROWS.iter().map(|row| row.number.to_string()).collect();
+            format!(
+                "there is no row {unknown}\nhint: the rows are {}",
+                known.join(", ")
+            )
         });
     }
     let wanted = |row: &&Row| {

@@ -2,7 +2,7 @@
 
 use crate::rows::{clock, damage, disk, kill, machine, network, pause, replay};
 use crate::scene::Scene;
-use crate::setup::{Clocks, Setup};
+use crate::setup::{Clocks, Expect, Setup};
 
 /// One row.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ pub(crate) const ROWS: &[Row] = &[
         number: 1,
         fault: "none",
         setup: Setup {
-            no_failures: true,
+            expect: Expect::NoFailure,
             ..USUAL
         },
         inject: kill::nothing,
@@ -249,7 +249,7 @@ pub(crate) const ROWS: &[Row] = &[
         setup: Setup {
             image_mib: Some(256),
             fsync_off: true,
-            must_fail: true,
+            expect: Expect::Loss,
             seconds: 8,
             ci_seconds: Some(5),
             ..USUAL
@@ -318,7 +318,7 @@ pub(crate) const ROWS: &[Row] = &[
         number: 36,
         fault: "leader transfer by SIGTERM",
         setup: Setup {
-            no_failures: true,
+            expect: Expect::NoFailure,
             ..USUAL
         },
         inject: machine::transfer,
@@ -327,7 +327,7 @@ pub(crate) const ROWS: &[Row] = &[
         number: 37,
         fault: "rolling restart",
         setup: Setup {
-            no_failures: true,
+            expect: Expect::NoFailure,
             ..USUAL
         },
         inject: machine::rolling,

@@ -14,7 +14,7 @@ const COLUMNS: [(&str, bool); 11] = [
     ("injected", true),
     ("observed effect", false),
     ("operations", true),
-    ("ambiguous/resolved", true),
+    ("ambiguous/in the log", true),
     ("violations", true),
     ("undecided", true),
     ("longest gap", true),
@@ -77,8 +77,8 @@ fn claim(outcomes: &[Outcome]) -> String {
         .filter(|o| o.result == Result::Failed)
         .count();
     format!(
-        "{} faults with observed effect ({} classes), {} operations checked ({} ambiguous, {} resolved \
-         from the log), {} violations, {} undecided; {failed} of {} runs failed; {controls} negative \
+        "{} faults with observed effect ({} classes), {} operations checked ({} ambiguous: {} of \
+         them are in the log, the others are not), {} violations, {} undecided; {failed} of {} runs failed; {controls} negative \
          controls failed as they must\n",
         sum(|o| if o.row == 1 { 0 } else { o.injected }),
         classes.iter().filter(|row| **row != 1).count(),

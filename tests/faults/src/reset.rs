@@ -32,7 +32,8 @@ pub(crate) fn of(packet: &[u8]) -> Option<Vec<u8>> {
     reset[24..28].copy_from_slice(&segment[8..12]);
     reset[32] = 5 << 4;
     reset[33] = RST;
-    let pseudo = [0, TCP, 0, TCP_BYTES as u8];
+    let length = u8::try_from(TCP_BYTES).expect("a header without options");
+    let pseudo = [0, TCP, 0, length];
     let sum = checksum(&[&reset[12..20], &pseudo, &reset[IP_BYTES..]]);
     reset[36..38].copy_from_slice(&sum.to_be_bytes());
     Some(reset)

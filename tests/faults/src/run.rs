@@ -16,9 +16,10 @@ use crate::load::Load;
 use crate::matrix::Row;
 use crate::outcome::{Outcome, Result};
 use crate::scene::Scene;
+use crate::setup::Expect;
 
 /// Leases of a few seconds run out, and lines dissolve.
-const SETTLES_WITHIN: Duration = Duration::from_secs(60);
+const SETTLES_WITHIN: Duration = Duration::from_mins(1);
 /// Longer than the second in which a leader ticks and a checkpoint is written.
 const STILL_FOR: Duration = Duration::from_millis(2_500);
 /// As many accounts as the table shows of one row.
@@ -98,7 +99,7 @@ fn tell(row: &Row, seconds: u64, cluster: &Cluster, load: &Load, seed: u64) -> S
         }
     }
     let failures = load.failures();
-    if row.setup.no_failures && !failures.is_empty() {
+    if row.setup.expect == Expect::NoFailure && !failures.is_empty() {
         why.push(format!(
             "{} operations failed: {}",
             failures.len(),
@@ -171,7 +172,7 @@ fn judge(
         why.extend(text.lines().skip(1).map(str::to_owned));
     }
     let shown = story.effects.iter().all(|(_, times)| *times > 0) && !story.effects.is_empty();
-    let result = match (row.setup.must_fail, why.is_empty()) {
+    let result = match (row.setup.expect == Expect::Loss, why.is_empty()) {
         (true, _) if caught && shown => Result::FailedAsItMust,
         (true, _) => {
             why.push("nothing was found lost where something must be".to_owned());

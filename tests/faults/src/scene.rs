@@ -105,6 +105,7 @@ impl<'a> Scene<'a> {
     }
 
     /// The rhythm of the faults: lets the clients work for so long.
+    #[allow(clippy::unused_self, reason = "reads as what happens in the scene")]
     pub(crate) fn spell(&self, millis: u64) {
         thread::sleep(Duration::from_millis(millis));
     }

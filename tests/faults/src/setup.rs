@@ -21,6 +21,17 @@ pub(crate) enum Clocks {
     All,
 }
 
+/// What must come of a row, besides what must of every row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// Operations may fail, and be told so.
+    NoViolation,
+    /// No operation fails that followed the contract.
+    NoFailure,
+    /// The negative control: something acknowledged is lost, and that is found.
+    Loss,
+}
+
 /// What a row asks for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup {
@@ -37,10 +48,7 @@ pub(crate) struct Setup {
     pub(crate) clocks: Clocks,
     /// `fsync` and its kin do nothing (libeatmydata).
     pub(crate) fsync_off: bool,
-    /// No operation may fail that followed the contract.
-    pub(crate) no_failures: bool,
-    /// The negative control: the checks must find something.
-    pub(crate) must_fail: bool,
+    pub(crate) expect: Expect,
     /// By how much of a thousand the clocks of the nodes may run fast or slow.
     pub(crate) rate_per_mille: u64,
     /// Panics that are part of the row, by what their message contains.
@@ -58,8 +66,7 @@ impl Setup {
         log_bytes_kept: None,
         clocks: Clocks::True,
         fsync_off: false,
-        no_failures: false,
-        must_fail: false,
+        expect: Expect::NoViolation,
         rate_per_mille: 0,
         panics: &[],
     };

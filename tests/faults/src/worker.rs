@@ -61,7 +61,7 @@ impl<'a> Worker<'a> {
             self.extend(&acquire);
         }
         if habit < 350 {
-            let look = self.operation(&acquire, Ask::Look, false);
+            let look = Self::operation(&acquire, Ask::Look, false);
             let _ = self.caller.surely(&look);
         }
         // Others stand in line meanwhile, now and then.
@@ -100,7 +100,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn operation(&self, of: &Operation, ask: Ask, once: bool) -> Operation {
+    fn operation(of: &Operation, ask: Ask, once: bool) -> Operation {
         let kind = match ask {
             Ask::Extend { .. } => "extend",
             _ => "release",
@@ -143,7 +143,7 @@ impl<'a> Worker<'a> {
     fn extend(&mut self, acquire: &Operation) {
         let extend_by_ms = 200 + self.random.below(800);
         let once = self.random.percent(50);
-        let extend = self.operation(acquire, Ask::Extend { extend_by_ms }, once);
+        let extend = Self::operation(acquire, Ask::Extend { extend_by_ms }, once);
         if let Some(told) = self.caller.surely(&extend) {
             self.expect(&extend, &told, &[404, 409]);
         }
@@ -152,7 +152,7 @@ impl<'a> Worker<'a> {
     /// A release that an earlier try may have made, or a lease's end before it, is well.
     fn release(&mut self, acquire: &Operation) {
         let once = self.random.percent(25);
-        let release = self.operation(acquire, Ask::Release, once);
+        let release = Self::operation(acquire, Ask::Release, once);
         if let Some(told) = self.caller.surely(&release) {
             self.expect(&release, &told, &[404, 409]);
         }

@@ -32,7 +32,7 @@ pub(crate) fn wall(scene: &Scene<'_>) {
         for (at, offset) in [HOUR_S, -HOUR_S].into_iter().enumerate() {
             // Not all by the same, and the leader among them.
             for id in NODES {
-                let signed = if (at as u64 + id) % 2 == 0 {
+                let signed = if (at as u64 + id).is_multiple_of(2) {
                     offset
                 } else {
                     -offset

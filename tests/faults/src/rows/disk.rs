@@ -235,7 +235,7 @@ pub(crate) fn install(scene: &Scene<'_>) {
         // A snapshot made after the victim went, and the log below it purged.
         until(
             "the log is purged beyond the victim",
-            Duration::from_secs(60),
+            Duration::from_mins(1),
             || (newest_snapshot(&data) > newest).then_some(()),
         );
         scene.spell(1_000);

@@ -69,7 +69,7 @@ pub(crate) fn acquire_after_release(scene: &Scene<'_>) {
         let release = operation(&key, &uuid, Ask::Release, None);
         stage.surely(&release);
         // To whichever node, and more than once.
-        for _ in 0..1 + scene.below(3) {
+        for _ in 0..=scene.below(3) {
             scene.inject();
             let told = stage.surely(&acquire);
             let ended = told.is_some_and(|told| is_refused(&told, "grant_ended"));
