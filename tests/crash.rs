@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::checker::assert_safe;
-use crate::harness::history::{History, Kind, Record};
+use crate::harness::history::History;
 use crate::harness::http::Answer;
 use crate::harness::load::under_load;
 use crate::harness::waiter::{Waiter, minute_long};
@@ -49,7 +48,7 @@ fn every_grant_survives_a_crash_of_all_nodes_under_load() {
             let (key, uuid) = (format!("kept-{n}"), format!("keeper-{n}"));
             let lease = Duration::from_secs(60 + n);
             let answer = client.take(&key, &uuid, 60_000 + n * 1000);
-            history.record(Record::answered(Kind::Acquire, &key, &uuid, &answer));
+            history.acquired(&answer);
             kept.push(Kept {
                 key,
                 uuid,
@@ -97,7 +96,7 @@ fn every_grant_survives_a_crash_of_all_nodes_under_load() {
         .expect("the cluster serves");
     let highest = kept.iter().map(|grant| grant.answer.token()).max().unwrap();
     assert!(new.token() > highest);
-    assert_safe(&history);
+    history.assert_safe();
 }
 
 #[test]
@@ -188,5 +187,5 @@ fn a_node_killed_again_and_again_costs_no_operation() {
     });
     println!("{} cycles, {} moves", report.cycles, report.moves);
     assert!(report.failures.is_empty(), "{:#?}", report.failures);
-    assert_safe(&history);
+    history.assert_safe();
 }

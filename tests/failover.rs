@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::checker::assert_safe;
 use crate::harness::client::Client;
-use crate::harness::history::{History, Kind, Record, Told};
+use crate::harness::history::{History, Told};
 use crate::harness::load::under_load;
 use crate::harness::waiter::Waiter;
 use crate::harness::{Caller, TestCluster, until};
@@ -41,7 +40,7 @@ fn hoard(client: &Client, round: usize, stop: &AtomicBool, history: &History) ->
         if answer.status != 200 {
             break;
         }
-        history.record(Record::answered(Kind::Acquire, &key, &uuid, &answer));
+        history.acquired(&answer);
         kept.push(Kept {
             key,
             uuid,
@@ -95,7 +94,7 @@ fn a_killed_leader_costs_under_a_second_and_a_half_and_no_grant() {
             "an acknowledged grant was lost: {again}"
         );
     }
-    assert_safe(&history);
+    history.assert_safe();
     took.sort_unstable();
     let median = took[ROUNDS / 2];
     println!("first new grant after kill -9 of the leader: median {median:?} of {took:?}");
@@ -139,7 +138,7 @@ fn a_leader_that_stood_still_grants_nothing_when_it_goes_on() {
     let others: Vec<u64> = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
     let old = cluster.client(leader);
     let taken = old.take("k", "old", 60_000);
-    history.record(Record::answered(Kind::Acquire, "k", "old", &taken));
+    history.acquired(&taken);
 
     cluster.pause(leader);
     // Sent to the stopped node: it reads this when it goes on.

@@ -6,8 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::checker::assert_safe;
-use crate::harness::history::{History, Kind, Record};
+use crate::harness::history::History;
 use crate::harness::http::{Answer, Connection};
 use crate::harness::waiter::minute_long;
 use crate::harness::{Caller, TestCluster, until};
@@ -49,7 +48,7 @@ fn wait_in_line(
         });
         match answer {
             Ok(answer) if !matches!(answer.status, 503 | 504) => {
-                history.record(Record::answered(Kind::Acquire, KEY, &uuid, &answer));
+                history.acquired(&answer);
                 let _ = served.send(Served { place, answer });
                 return;
             }
@@ -128,7 +127,7 @@ fn fifty_in_line_are_served_in_order_over_a_failover() {
     assert!(tokens.is_sorted_by(|a, b| a < b), "{tokens:?}");
     drop(sender);
     assert!(served.try_recv().is_err(), "somebody was served twice");
-    assert_safe(&history);
+    history.assert_safe();
     let left = cluster
         .client(cluster.leader())
         .get(&format!("/v1/locks/{KEY}"));

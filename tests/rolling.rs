@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::checker::assert_safe;
 use crate::harness::history::History;
 use crate::harness::load::under_load;
 use crate::harness::waiter::{Waiter, minute_long};
@@ -44,7 +43,7 @@ fn a_rolling_restart_under_load_fails_no_operation() {
         report.moves
     );
     assert!(report.failures.is_empty(), "{:#?}", report.failures);
-    assert_safe(&history);
+    history.assert_safe();
 }
 
 /// The longest stall that a handover costs, against an election's timeout after a kill.

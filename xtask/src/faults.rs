@@ -1,6 +1,6 @@
 //! `cargo xtask faults`: builds the program and the fault matrix, and hands over to it.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
@@ -46,7 +46,7 @@ pub(crate) fn run(workspace: &Workspace, faults: &Faults) -> Result<bool> {
     process::run(workspace.cargo(&build))?;
     let profile = if faults.release { "release" } else { "debug" };
     let programs = workspace.target_dir()?.join(profile);
-    let program = path(programs.join("evermind-faults"));
+    let program = path(&programs.join("evermind-faults"));
     let mut command = workspace.program(&program, &[]);
     command.env("EVERMIND_BIN", programs.join("evermind"));
     for row in &faults.row {
@@ -66,6 +66,6 @@ pub(crate) fn run(workspace: &Workspace, faults: &Faults) -> Result<bool> {
     Ok(command.status()?.success())
 }
 
-fn path(path: PathBuf) -> String {
+fn path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

@@ -5,7 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use evermind_checker::history::{Ask, Record, Told};
-use evermind_harness::http::{Answer, Connection, Request};
+use evermind_harness::history::told;
+use evermind_harness::http::{Connection, Request};
 use serde_json::json;
 
 use crate::cluster::Cluster;
@@ -231,36 +232,5 @@ impl<'a> Caller<'a> {
     pub(crate) fn move_on(&mut self) {
         self.connection = None;
         self.at = (self.at + 1) % self.addresses.len();
-    }
-}
-
-fn told(ask: &Ask, answer: &Answer) -> Told {
-    let body = answer.json();
-    let number = |field: &str| body[field].as_u64().unwrap_or_default();
-    let attempts = u32::try_from(number("lockAcquisitionAttempts")).unwrap_or(u32::MAX);
-    match (answer.status, ask) {
-        (200, Ask::Acquire { .. }) => Told::Granted {
-            token: number("fencingToken"),
-            expires_in_ms: number("expiresIn"),
-            waited_ms: number("waited"),
-            attempts,
-        },
-        (200, Ask::Extend { .. }) => Told::Extended {
-            token: number("fencingToken"),
-            expires_in_ms: number("expiresIn"),
-        },
-        (200, Ask::Release) => Told::Released,
-        (200, Ask::Look) => Told::Held {
-            token: number("fencingToken"),
-            expires_in_ms: number("expiresIn"),
-            waiting: number("waiting"),
-        },
-        (404, Ask::Look) => Told::Free,
-        (504, _) => Told::Unknown,
-        (status, _) => Told::Refused {
-            status,
-            code: answer.code(),
-            attempts,
-        },
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::cluster::TestCluster;
-use super::history::{History, Kind, Record, Told};
+use super::history::{Ask, History, Record, Told, acquire, told};
 use super::http::{Answer, Connection, Request};
 
 /// SPEC.md 5: network failure, 429, 503 and 504 are tried again for at most this long.
@@ -34,6 +34,7 @@ pub struct Caller<'a> {
     connection: Option<Connection>,
     api_key: String,
     history: &'a History,
+    number: u64,
     /// One HTTP request is given up after this long: its window + 10 s is the contract's bound.
     pub answer_within: Duration,
     /// How often it had to go on elsewhere.
@@ -50,6 +51,7 @@ impl<'a> Caller<'a> {
             connection: None,
             api_key: cluster.api_key.clone(),
             history,
+            number: history.new_client(),
             answer_within: Duration::from_secs(30),
             moves: 0,
         }
@@ -61,7 +63,7 @@ impl<'a> Caller<'a> {
         for (name, value) in more.as_object().into_iter().flatten() {
             body[name] = value.clone();
         }
-        let (answer, _) = self.call(Kind::Acquire, key, uuid, &body)?;
+        let (answer, _) = self.call("/lock/acquire", &acquire(&body), key, uuid, &body)?;
         match answer.status {
             200 | 423 => Ok(answer),
             _ => Err(Failed(format!("acquire {key} {uuid}: {answer}"))),
@@ -71,7 +73,7 @@ impl<'a> Caller<'a> {
     /// Releases. Where an earlier try may have done it, finding it done is well.
     pub fn release(&mut self, key: &str, uuid: &str) -> Result<Answer, Failed> {
         let body = json!({"key": key, "uuid": uuid});
-        let (answer, tries) = self.call(Kind::Release, key, uuid, &body)?;
+        let (answer, tries) = self.call("/lock/release", &Ask::Release, key, uuid, &body)?;
         match answer.status {
             200 => Ok(answer),
             404 | 409 if tries > 1 => Ok(answer),
@@ -84,42 +86,46 @@ impl<'a> Caller<'a> {
     /// Asks until there is an answer that is not to be asked again; also says how often it asked.
     fn call(
         &mut self,
-        kind: Kind,
+        path: &str,
+        ask: &Ask,
         key: &str,
         uuid: &str,
         body: &Value,
     ) -> Result<(Answer, u32), Failed> {
         let give_up = Instant::now() + GIVES_UP_AFTER;
-        let request = Request::json(kind.path(), body).bearer(&self.api_key);
+        let request = Request::json(path, body).bearer(&self.api_key);
         let mut tries = 0;
         loop {
             tries += 1;
             let invoked = Instant::now();
-            let trouble = match self.once(&request) {
-                Ok(answer) => {
-                    self.history
-                        .record(Record::answered(kind, key, uuid, &answer));
-                    if !matches!(answer.status, 429 | 503 | 504) {
-                        return Ok((answer, tries));
-                    }
-                    answer.to_string()
+            let node = self.at as u64 + 1;
+            let answered = self.once(&request);
+            let (told, log_index) = match &answered {
+                Ok(answer) => (told(ask, answer), answer.log_index()),
+                Err(_) => (Told::Unknown, None),
+            };
+            self.history.record(Record {
+                client: self.number,
+                node,
+                key: key.to_owned(),
+                uuid: uuid.to_owned(),
+                idempotency: None,
+                ask: ask.clone(),
+                invoked: self.history.moment(invoked),
+                returned: self.history.moment(Instant::now()),
+                told,
+                log_index,
+            });
+            let trouble = match answered {
+                Ok(answer) if !matches!(answer.status, 429 | 503 | 504) => {
+                    return Ok((answer, tries));
                 }
-                Err(e) => {
-                    self.history.record(Record {
-                        kind,
-                        key: key.to_owned(),
-                        uuid: uuid.to_owned(),
-                        invoked,
-                        returned: Instant::now(),
-                        told: Told::Unknown,
-                        log_index: None,
-                    });
-                    e.to_string()
-                }
+                Ok(answer) => answer.to_string(),
+                Err(error) => error.to_string(),
             };
             if Instant::now() >= give_up {
                 return Err(Failed(format!(
-                    "{kind:?} {key} {uuid} after {tries} tries: {trouble}"
+                    "{ask:?} {key} {uuid} after {tries} tries: {trouble}"
                 )));
             }
             self.move_on();

@@ -1,181 +1,137 @@
-//! What every client asked and was told.
+//! What every client of a story asked and was told, for the rules that need nothing else.
 //!
-//! All clients are threads of this process, so one monotonic clock orders everything. A grant is
-//! believed from the moment its answer was read until its release was first sent, or until the
-//! latest deadline that the contract lets its holder rely on: the moment before the request was
-//! sent + `waited` + `expiresIn`.
+//! All clients are threads of this process, so one monotonic clock orders everything.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+pub use evermind_checker::history::{Ask, Record, Told};
+use evermind_checker::history::{Moment, Recorder};
+use evermind_checker::{ClockBound, check_direct};
+use serde_json::Value;
 
 use super::http::Answer;
 
-/// What was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Acquire,
-    Extend,
-    Release,
-}
-
-impl Kind {
-    pub fn path(self) -> &'static str {
-        match self {
-            Kind::Acquire => "/lock/acquire",
-            Kind::Extend => "/lock/extend",
-            Kind::Release => "/lock/release",
-        }
-    }
-}
-
-/// What was told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
-    /// An acquire or an extend went well.
-    Holds {
-        token: u64,
-        expires_in: Duration,
-        waited: Duration,
-    },
-    Released,
-    Refused {
-        status: u16,
-        code: String,
-    },
-    /// No answer, or one that says so.
-    Unknown,
-}
-
-/// One HTTP request and what came of it.
-#[derive(Debug, Clone)]
-pub struct Record {
-    pub kind: Kind,
-    pub key: String,
-    pub uuid: String,
-    pub invoked: Instant,
-    /// When the answer was read, or the caller gave the connection up.
-    pub returned: Instant,
-    pub told: Told,
-    pub log_index: Option<u64>,
-}
-
-impl Record {
-    /// The record of an answered request.
-    pub fn answered(kind: Kind, key: &str, uuid: &str, answer: &Answer) -> Self {
-        let body = answer.json();
-        let millis = |field: &str| Duration::from_millis(body[field].as_u64().unwrap_or_default());
-        let told = match (answer.status, kind) {
-            (200, Kind::Release) => Told::Released,
-            (200, _) => Told::Holds {
-                token: answer.token(),
-                expires_in: millis("expiresIn"),
-                waited: millis("waited"),
-            },
-            (504, _) => Told::Unknown,
-            (status, _) => Told::Refused {
-                status,
-                code: answer.code(),
-            },
-        };
-        Self {
-            kind,
-            key: key.to_owned(),
-            uuid: uuid.to_owned(),
-            invoked: answer.invoked,
-            returned: answer.returned,
-            told,
-            log_index: answer.log_index(),
-        }
-    }
-}
-
-/// Every record, in no order.
-#[derive(Debug, Default)]
+/// A history that is being made.
+#[derive(Debug)]
 pub struct History {
-    records: Mutex<Vec<Record>>,
+    began: Instant,
+    recorder: Recorder,
+    clients: AtomicU64,
 }
 
-/// A grant as its holder knew it.
-#[derive(Debug, Clone)]
-pub struct Grant {
-    pub key: String,
-    pub uuid: String,
-    pub token: u64,
-    /// When its uuid was first sent.
-    pub asked: Instant,
-    /// When its token was first read.
-    pub acked: Instant,
-    /// Until when its holder may act on it.
-    pub believed_until: Instant,
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            recorder: Recorder::default(),
+            clients: AtomicU64::new(0),
+        }
+    }
 }
 
 impl History {
+    /// A number for a client that has none yet.
+    pub fn new_client(&self) -> u64 {
+        self.clients.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub fn record(&self, record: Record) {
-        self.records.lock().unwrap().push(record);
+        self.recorder.record(record);
+    }
+
+    /// Records an answered acquire of a client that asks only once. Its answer repeats what was
+    /// asked; which node gave it is not noted.
+    pub fn acquired(&self, answer: &Answer) {
+        let config = &answer.json()["config"];
+        let text = |field: &str| config[field].as_str().unwrap_or_default().to_owned();
+        let ask = acquire(config);
+        let told = told(&ask, answer);
+        self.record(Record {
+            client: self.new_client(),
+            node: 0,
+            key: text("key"),
+            uuid: text("uuid"),
+            idempotency: None,
+            ask,
+            invoked: self.moment(answer.invoked),
+            returned: self.moment(answer.returned),
+            told,
+            log_index: answer.log_index(),
+        });
     }
 
     pub fn records(&self) -> Vec<Record> {
-        self.records.lock().unwrap().clone()
+        self.recorder.with(|history| history.records.clone())
+    }
+
+    /// An instant on the history's clock.
+    pub fn moment(&self, instant: Instant) -> Moment {
+        let since = instant.saturating_duration_since(self.began).as_nanos();
+        Moment(u64::try_from(since).expect("a story is shorter than 500 years"))
     }
 
     /// When the first grant was read of those that were asked for after `moment`.
-    pub fn first_grant_asked_after(&self, moment: Instant) -> Option<Instant> {
-        let records = self.records.lock().unwrap();
-        let new = records
-            .iter()
-            .filter(|r| r.kind == Kind::Acquire && r.invoked >= moment);
-        new.filter(|r| matches!(r.told, Told::Holds { .. }))
-            .map(|r| r.returned)
-            .min()
+    pub fn first_grant_asked_after(&self, instant: Instant) -> Option<Instant> {
+        let after = self.moment(instant);
+        let first = self.recorder.with(|history| {
+            let new = history.records.iter().filter(|r| r.invoked >= after);
+            new.filter(|r| matches!(r.told, Told::Granted { .. }))
+                .map(|r| r.returned.0)
+                .min()
+        });
+        first.map(|ns| self.began + Duration::from_nanos(ns))
     }
 
-    /// Every grant that was read. A uuid stands for one acquisition in what is recorded here.
-    pub fn grants(&self) -> Vec<Grant> {
-        let records = self.records();
-        let mut asked: HashMap<(&str, &str), Instant> = HashMap::new();
-        let mut released: HashMap<(&str, &str), Instant> = HashMap::new();
-        for record in &records {
-            let first = match record.kind {
-                Kind::Acquire => &mut asked,
-                Kind::Release => &mut released,
-                Kind::Extend => continue,
-            };
-            let moment = first
-                .entry((&record.key, &record.uuid))
-                .or_insert(record.invoked);
-            *moment = record.invoked.min(*moment);
-        }
-        let mut grants: BTreeMap<(&str, &str, u64), Grant> = BTreeMap::new();
-        for record in &records {
-            let Told::Holds {
-                token,
-                expires_in,
-                waited,
-            } = record.told
-            else {
-                continue;
-            };
-            let name = (record.key.as_str(), record.uuid.as_str());
-            let deadline = record.invoked + waited + expires_in;
-            let grant = grants
-                .entry((name.0, name.1, token))
-                .or_insert_with(|| Grant {
-                    key: record.key.clone(),
-                    uuid: record.uuid.clone(),
-                    token,
-                    asked: asked.get(&name).copied().unwrap_or(record.invoked),
-                    acked: record.returned,
-                    believed_until: deadline,
-                });
-            grant.acked = grant.acked.min(record.returned);
-            grant.believed_until = grant.believed_until.max(deadline);
-        }
-        for grant in grants.values_mut() {
-            if let Some(moment) = released.get(&(grant.key.as_str(), grant.uuid.as_str())) {
-                grant.believed_until = grant.believed_until.min(*moment);
-            }
-        }
-        grants.into_values().collect()
+    /// Checks every black-box rule, and panics with each violation. Every node is a process of this
+    /// machine, so that their clocks are of one rate.
+    #[track_caller]
+    pub fn assert_safe(&self) {
+        self.recorder
+            .with(|history| check_direct(history, ClockBound::EXACT, None))
+            .assert_clean();
+    }
+}
+
+/// What a body of `POST /lock/acquire` asks for, SPEC.md's defaults where it says nothing.
+pub fn acquire(body: &Value) -> Ask {
+    let number = |field: &str, default| body[field].as_u64().unwrap_or(default);
+    Ask::Acquire {
+        lease_ms: number("lease", 10_000),
+        retry_attempts: u32::try_from(number("retryAttempts", 10)).unwrap_or(u32::MAX),
+        retry_delay_ms: number("retryDelay", 500),
+        fifo: body["fifo"].as_bool().unwrap_or_default(),
+    }
+}
+
+/// What an answer tells whoever asked so.
+pub fn told(ask: &Ask, answer: &Answer) -> Told {
+    let body = answer.json();
+    let number = |field: &str| body[field].as_u64().unwrap_or_default();
+    let attempts = u32::try_from(number("lockAcquisitionAttempts")).unwrap_or(u32::MAX);
+    match (answer.status, ask) {
+        (200, Ask::Acquire { .. }) => Told::Granted {
+            token: number("fencingToken"),
+            expires_in_ms: number("expiresIn"),
+            waited_ms: number("waited"),
+            attempts,
+        },
+        (200, Ask::Extend { .. }) => Told::Extended {
+            token: number("fencingToken"),
+            expires_in_ms: number("expiresIn"),
+        },
+        (200, Ask::Release) => Told::Released,
+        (200, Ask::Look) => Told::Held {
+            token: number("fencingToken"),
+            expires_in_ms: number("expiresIn"),
+            waiting: number("waiting"),
+        },
+        (404, Ask::Look) => Told::Free,
+        (504, _) => Told::Unknown,
+        (status, _) => Told::Refused {
+            status,
+            code: answer.code(),
+            attempts,
+        },
     }
 }

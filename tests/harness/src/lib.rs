@@ -11,7 +11,6 @@
 )]
 
 pub mod caller;
-pub mod checker;
 pub mod client;
 pub mod cluster;
 pub mod command;
