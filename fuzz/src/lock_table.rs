@@ -14,6 +14,10 @@ use evermind_lock::table::{EntryContext, LockTable};
 /// Entries of one input.
 const ENTRIES_MAX: usize = 48;
 
+/// Cluster time counts real ms from 0, so it is never near the end of its numbers; the table relies
+/// on that, as a lease must end after it began.
+const CLUSTER_MS_MAX: u64 = 1 << 62;
+
 /// A number: mostly a small one, so that things meet.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 enum Number {
@@ -286,7 +290,8 @@ impl World {
             },
         };
         let stamp = step.time.map(|(cluster_ms, wall_ms)| {
-            self.cluster_ms = self.cluster_ms.saturating_add(cluster_ms.value());
+            let cluster_ms = self.cluster_ms.saturating_add(cluster_ms.value());
+            self.cluster_ms = cluster_ms.min(CLUSTER_MS_MAX);
             self.wall_ms = self.wall_ms.saturating_add(wall_ms.value());
             Stamp {
                 cluster_ms: self.cluster_ms,

@@ -5,6 +5,8 @@
 //! operations gives that has every acknowledged one. The one exception is stated in
 //! [`History::may_be_lost`].
 
+mod model;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,9 +15,10 @@ use evermind_storage::disk::sim::SimDisk;
 use evermind_storage::log::{LogOptions, LogStore, OpenError, fuzzing};
 use evermind_storage::runner::Tasks;
 use evermind_storage::types::{Entry, LogId, TypeConfig, Vote};
-use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
+use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 
+use self::model::{Model, Op};
 use crate::damage::{Damage, SECTOR_BYTES, damaged};
 use crate::entries::entry;
 use crate::memory::Memory;
@@ -110,58 +113,6 @@ fn segments(disk: &SimDisk) -> Vec<PathBuf> {
     let mut files = disk.files();
     files.retain(|path| path.extension().is_some_and(|suffix| suffix == "log"));
     files
-}
-
-/// What a log says.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Model {
-    vote: Option<Vote>,
-    purged: Option<LogId>,
-    entries: Vec<Entry>,
-}
-
-/// One record's worth of change.
-#[derive(Debug, Clone)]
-enum Op {
-    Append(Entry),
-    Vote(Vote),
-    Truncate(LogId),
-    Purge(LogId),
-}
-
-impl Model {
-    fn last(&self) -> Option<LogId> {
-        self.entries.last().map_or(self.purged, |e| Some(e.log_id))
-    }
-
-    fn next_index(&self) -> u64 {
-        self.last().map_or(0, |last| last.index + 1)
-    }
-
-    fn apply(&mut self, op: &Op) {
-        match op {
-            Op::Append(entry) => self.entries.push(entry.clone()),
-            Op::Vote(vote) => self.vote = Some(*vote),
-            Op::Truncate(after) => self.entries.retain(|e| e.log_id.index <= after.index),
-            Op::Purge(upto) => {
-                self.entries.retain(|e| e.log_id.index > upto.index);
-                self.purged = Some(*upto);
-            }
-        }
-    }
-
-    /// What a log says, read through its own interface.
-    async fn read(log: &mut LogStore) -> Self {
-        let state = log.get_log_state().await.expect("no faults");
-        let mut reader = log.get_log_reader().await;
-        let model = Self {
-            vote: reader.read_vote().await.expect("no faults"),
-            purged: state.last_purged_log_id,
-            entries: reader.try_get_log_entries(..).await.expect("no faults"),
-        };
-        assert_eq!(state.last_log_id, model.last());
-        model
-    }
 }
 
 /// Where the frames of a log end: the segment's number in the order of names, and a sector of it.

@@ -5,6 +5,7 @@
 //! on, or be refused.
 
 use arbitrary::{Arbitrary, Unstructured};
+use evermind_lock::record::RecordKey;
 use evermind_lock::table::LockTable;
 use evermind_storage::entry::{LogIdRecord, MembershipRecord, StoredMembershipRecord};
 use evermind_storage::machine::{StateMeta, fuzzing};
@@ -175,6 +176,7 @@ fn damage(steps: &[Step], damages: &[Damage], piece: u8) {
 
 fn forge(steps: &[Step], changes: &[Change<'_>], then: &[Step]) {
     let table = table(steps);
+    let before = table.freeze().record(&RecordKey::Meta);
     let mut records = fuzzing::records(&table);
     for change in changes.iter().take(DAMAGES_MAX) {
         changed(&mut records, change);
@@ -182,7 +184,12 @@ fn forge(steps: &[Step], changes: &[Change<'_>], then: &[Step]) {
     let Some((_, table)) = taken(&written_of(&records), 255) else {
         return;
     };
-    // What was taken goes on.
+    // What was taken goes on. The counters are left alone: a table whose time or tokens are used up
+    // says so by stopping.
+    let counters = |table: &LockTable| table.freeze().record(&RecordKey::Meta);
+    if counters(&table) != before {
+        return;
+    }
     let mut world = World::new();
     world.table = table;
     for step in then.iter().take(STEPS_MAX) {
