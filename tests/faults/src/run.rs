@@ -18,8 +18,8 @@ use crate::outcome::{Outcome, Result};
 use crate::scene::Scene;
 use crate::setup::Expect;
 
-/// Leases of a few seconds run out, and lines dissolve.
-const SETTLES_WITHIN: Duration = Duration::from_mins(1);
+/// Leases run out, the longest after a minute, and lines dissolve.
+const SETTLES_WITHIN: Duration = Duration::from_mins(2);
 /// Longer than the second in which a leader ticks and a checkpoint is written.
 const STILL_FOR: Duration = Duration::from_millis(2_500);
 /// As many accounts as the table shows of one row.

@@ -3,10 +3,13 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use evermind_checker::history::Ask;
 use evermind_harness::cluster::NODES;
 use evermind_harness::until;
+use evermind_harness::until::until_or;
 
 use crate::caller::Operation;
 use crate::image::Images;
@@ -173,21 +176,27 @@ pub(crate) fn torn(scene: &Scene<'_>) {
         scene.work();
         let victim = cluster.followers()[usize::from(scene.below(2) == 1)];
         let said = cluster.node(victim).log_text().matches(cut).count();
-        // Every sync that begins from here on takes 5 s: a batch that is written is not synced.
-        let rule = "fdatasync,fsync:delay_enter=5000000";
+        // Every sync that begins from here on takes 2 s. The first batch is a small one; behind its
+        // sync a larger one gathers, which is written and not synced when the node is killed.
+        let rule = "fdatasync,fsync:delay_enter=2000000";
         let trace = Trace::attach(cluster.node(victim).pid(), rule, cluster.dir());
         let log = cluster.node(victim).data_dir.join("log");
         let segment = last_segment(&log);
-        let before = written_bytes(&segment);
-        let came = evermind_harness::until::until_or(Duration::from_secs(4), || {
-            (written_bytes(&segment) > before).then_some(())
-        });
+        let grows = |from: u64| {
+            until_or(Duration::from_secs(5), || {
+                (written_bytes(&segment) > from).then_some(())
+            })
+        };
+        grows(written_bytes(&segment));
+        scene.spell(200);
+        let synced = written_bytes(&segment);
+        let came = grows(synced);
         cluster.kill(victim);
         drop(trace);
         scene.inject();
         let after = written_bytes(&segment);
         // One sector alone would be no torn batch, but none.
-        if came.is_some() && last_segment(&log) == segment && after > before + 512 {
+        if came.is_some() && last_segment(&log) == segment && after > synced + 512 {
             zero(&segment, (after - 1) / 512 * 512, 512);
         }
         cluster.restart(victim);
@@ -221,6 +230,9 @@ fn zero(path: &Path, from: u64, length: usize) {
     file.write_all_at(&vec![0; length], from).expect("a sector");
 }
 
+/// What raft/src/node/start.rs keeps of the log behind a snapshot, and the batch in which it purges.
+const BEHIND: u64 = 20_000;
+
 /// A follower falls behind what the log keeps, and is killed while it receives the snapshot.
 pub(crate) fn install(scene: &Scene<'_>) {
     let cluster = scene.cluster;
@@ -228,29 +240,29 @@ pub(crate) fn install(scene: &Scene<'_>) {
     while scene.goes_on() {
         scene.work();
         let victim = cluster.followers()[usize::from(scene.below(2) == 1)];
+        let applied = cluster.view(victim).map_or(0, |view| view.applied);
         kill::kill(scene, victim);
-        let leader = cluster.leader();
-        let data = cluster.node(leader).data_dir.clone();
-        let newest = newest_snapshot(&data);
-        // A snapshot made after the victim went, and the log below it purged.
-        until(
-            "the log is purged beyond the victim",
-            Duration::from_mins(1),
-            || (newest_snapshot(&data) > newest).then_some(()),
-        );
-        scene.spell(1_000);
-        let incoming = cluster.node(victim).data_dir.join("snapshot");
-        let mut seen = 0;
+        let data = cluster.node(cluster.leader()).data_dir.clone();
+        let purged = || newest_snapshot(&data).is_some_and(|upto| upto > applied + BEHIND);
+        hurry(scene, &purged);
+        scene.require(purged(), || {
+            "the log was never purged beyond a follower".to_owned()
+        });
+        scene.spell(500);
+        let dir = cluster.node(victim).data_dir.join("snapshot");
         for _ in 0..5 {
             cluster.launch(victim);
-            let half = evermind_harness::until::until_or(Duration::from_secs(10), || {
-                half_snapshot(&incoming)
-            });
+            let half = receives_within(&dir, Duration::from_secs(5));
             cluster.kill(victim);
             scene.inject();
-            seen += u64::from(half.is_some() && half_snapshot(&incoming).is_some());
+            scene.effect(
+                "killed with half a snapshot",
+                u64::from(half && is_receiving(&dir)),
+            );
+            if !half {
+                break;
+            }
         }
-        scene.effect("killed with half a snapshot", seen);
         cluster.restart(victim);
     }
 }
@@ -258,32 +270,64 @@ pub(crate) fn install(scene: &Scene<'_>) {
 /// Locks that stay for long, so that a snapshot has some size.
 fn hoard(scene: &Scene<'_>) {
     let filling = "x".repeat(400);
-    std::thread::scope(|scope| {
-        for part in 0..8_u64 {
-            let (scene, filling) = (&*scene, &filling);
-            scope.spawn(move || {
-                let mut caller = scene.caller(HOARDERS + part, part % 3 + 1);
-                for n in 0..400 {
-                    let (key, uuid) =
-                        (format!("hoard-{part}-{n}-{filling}"), format!("{part}-{n}"));
-                    caller.surely(&Operation::take(&key, &uuid, HOARD_MS, 0));
-                }
-            });
+    at_once(|part| {
+        let mut caller = scene.caller(HOARDERS + part, part % 3 + 1);
+        for n in 0..250 {
+            let (key, uuid) = (format!("hoard-{part}-{n}-{filling}"), format!("{part}-{n}"));
+            caller.surely(&Operation::take(&key, &uuid, HOARD_MS, 0));
         }
     });
 }
 
-fn newest_snapshot(data: &Path) -> Option<String> {
+/// Makes entries as fast as the cluster takes them, until there are enough.
+fn hurry(scene: &Scene<'_>, enough: &(impl Fn() -> bool + Sync)) {
+    let ends = Instant::now() + Duration::from_mins(2);
+    at_once(|part| {
+        let mut caller = scene.caller(HOARDERS + part, part % 3 + 1);
+        while !enough() && Instant::now() < ends {
+            for _ in 0..50 {
+                let name = format!("hurry-{part}-{}", scene.load.timeline.now().0);
+                caller.surely(&Operation::take(&name, &name, 5_000, 0));
+                caller.surely(&Operation::of(&name, &name, Ask::Release));
+            }
+        }
+    });
+}
+
+/// Eight clients, each with its number.
+fn at_once(part: impl Fn(u64) + Sync) {
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let part = &part;
+            scope.spawn(move || part(number));
+        }
+    });
+}
+
+/// The last entry that a node's newest snapshot covers.
+fn newest_snapshot(data: &Path) -> Option<u64> {
     let entries = fs::read_dir(data.join("snapshot")).ok()?.flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     names
-        .filter(|name| Path::new(name).extension().is_none_or(|e| e != "tmp"))
+        .filter_map(|name| name.split_once('-')?.0.parse().ok())
         .max()
 }
 
-/// A snapshot that is being received.
-fn half_snapshot(dir: &Path) -> Option<PathBuf> {
-    let entries = fs::read_dir(dir).ok()?.flatten();
-    let mut paths = entries.map(|entry| entry.path());
-    paths.find(|path| path.extension().is_some_and(|suffix| suffix == "tmp"))
+/// Looks far more often than other conditions are: a snapshot of this size comes in milliseconds.
+fn receives_within(dir: &Path, within: Duration) -> bool {
+    let ends = Instant::now() + within;
+    while Instant::now() < ends {
+        if is_receiving(dir) {
+            return true;
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
+    false
+}
+
+/// Whether a snapshot is being received; one that is being built has another name.
+fn is_receiving(dir: &Path) -> bool {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.into_iter().any(|name| name.starts_with("receiving"))
 }
