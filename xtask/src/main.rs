@@ -5,8 +5,10 @@ mod dist;
 mod faults;
 mod fuzz;
 mod lexer;
+mod mutants;
 mod process;
 mod report;
+mod sim;
 mod stage;
 mod stages;
 mod workspace;
@@ -54,6 +56,11 @@ enum Command {
         /// Only this one.
         target: Option<String>,
     },
+    /// Runs simulated clusters, one seed each: every fault, every message and every date of a seed
+    /// is the same each time.
+    Sim(sim::Sim),
+    /// Runs the simulator with each seeded bug: it must find all of them.
+    Mutants(mutants::Mutants),
     /// Builds the release tarball: target/dist/evermind-VERSION-TARGET.tar.gz and its sha256.
     Dist,
 }
@@ -87,6 +94,8 @@ fn run(cli: &Cli) -> Result<bool> {
         }
         Command::Faults(asked) => faults::run(&workspace, asked),
         Command::Fuzz { minutes, target } => fuzz::run(&workspace, *minutes, target.as_deref()),
+        Command::Sim(sim) => sim.run(&workspace),
+        Command::Mutants(mutants) => mutants.run(&workspace),
         Command::Dist => {
             println!("{}", dist::build(&workspace)?.display());
             Ok(true)

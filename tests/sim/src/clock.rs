@@ -26,6 +26,13 @@ struct Inner {
 pub struct HostClock(Arc<Mutex<Inner>>);
 
 impl HostClock {
+    /// The clocks of a machine that has been up for so long.
+    pub fn up_for(up: Duration) -> Self {
+        let clock = Self::default();
+        clock.lock().base = up;
+        clock
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -119,7 +119,7 @@ impl Host {
             let jump = Duration::from_millis(self.owed_us / 1_000);
             self.owed_us %= 1_000;
             // All at once, not timer by timer: that is how it looks from inside.
-            runtime.block_on(tokio::time::advance(jump));
+            runtime.block_on(async { tokio::time::advance(jump).await });
         }
     }
 
@@ -143,7 +143,7 @@ impl Host {
         let ms = self.owed_us / 1_000;
         self.owed_us %= 1_000;
         if ms > 0 {
-            runtime.block_on(tokio::time::sleep(Duration::from_millis(ms)));
+            runtime.block_on(async { tokio::time::sleep(Duration::from_millis(ms)).await });
         }
     }
 }

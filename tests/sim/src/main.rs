@@ -1,13 +1,16 @@
-//! `evermind-sim`: runs seeds.
+//! `evermind-sim`: runs seeds, and prints what each showed as a line of JSON. `cargo xtask sim` is
+//! what a person types.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use std::thread;
 
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use evermind_sim::run::{self, Report};
 use evermind_sim::trace::Trace;
+use serde_json::json;
 
 /// Runs simulated clusters, one seed after the other.
 #[derive(Debug, Parser)]
@@ -18,40 +21,114 @@ struct Args {
     /// How many seeds.
     #[arg(long, default_value_t = 1)]
     count: u64,
+    /// Every so many seeds one is run twice, and the two must not differ; 0: none.
+    #[arg(long, default_value_t = 0)]
+    twice_every: u64,
+    /// No more seeds after the first that shows something.
+    #[arg(long)]
+    until_found: bool,
+    /// The seeded bugs that are compiled in, a line of JSON each, and nothing else.
+    #[arg(long)]
+    list_mutants: bool,
     /// Where to write what happened, line by line.
     #[arg(long)]
     trace: Option<String>,
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    if !cfg!(tokio_unstable) {
+        bail!(
+            "built without --cfg tokio_unstable, without which no seed decides everything\n\
+             hint: cargo xtask sim builds it as it must be"
+        );
+    }
+    if args.list_mutants {
+        list_mutants();
+        return Ok(());
+    }
     mad_turmoil::rand::set_rng(rand::SeedableRng::seed_from_u64(0));
+    pick_mutant()?;
     if std::env::var_os("RUST_LOG").is_some() {
         tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_writer(std::io::stderr)
             .init();
     }
-    let mut failed = false;
-    for seed in args.seed..args.seed + args.count {
-        let out = args.trace.as_ref().map(|path| {
-            let file = File::create(path).expect("the trace can be written");
-            Box::new(BufWriter::new(file)) as Box<dyn Write + Send>
-        });
-        let report = one(seed, Trace::new(out));
-        match report {
-            Ok(report) => println!("{report:?}"),
-            Err(panic) => {
-                failed = true;
-                println!("seed {seed} panicked: {panic}");
+    for seed in args.seed..args.seed.saturating_add(args.count) {
+        let out = match &args.trace {
+            Some(path) => {
+                let file =
+                    File::create(path).with_context(|| format!("{path} cannot be written"))?;
+                Some(Box::new(BufWriter::new(file)) as Box<dyn Write + Send>)
+            }
+            None => None,
+        };
+        let mut line = match one(seed, Trace::new(out)) {
+            Ok(report) => told(&report),
+            Err(panic) => found(seed, "a panic", &panic),
+        };
+        if args.twice_every > 0 && seed.is_multiple_of(args.twice_every) {
+            let again = match one(seed, Trace::new(None)) {
+                Ok(report) => told(&report),
+                Err(panic) => found(seed, "a panic", &panic),
+            };
+            if line["digest"] != again["digest"] {
+                let what = format!("{} became {}", line["digest"], again["digest"]);
+                line = found(seed, "differs from itself", &what);
             }
         }
+        let clean = line["clean"] == true;
+        println!("{line}");
+        if args.until_found && !clean {
+            break;
+        }
     }
-    if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
+    Ok(())
+}
+
+fn told(report: &Report) -> serde_json::Value {
+    let mut line = serde_json::to_value(report).unwrap_or_default();
+    line["clean"] = report.outcome.is_clean().into();
+    line["caughtBy"] = report.outcome.caught_by().into();
+    line
+}
+
+fn found(seed: u64, what: &str, more: &str) -> serde_json::Value {
+    json!({"seed": seed, "clean": false, "caughtBy": [what], "outcome": {"broken": format!("{what}: {more}")}})
+}
+
+fn list_mutants() {
+    #[cfg(evermind_mutants)]
+    for mutant in evermind_lock::mutant::Mutant::ALL {
+        println!(
+            "{}",
+            json!({"name": mutant.name(), "about": mutant.about()})
+        );
     }
+}
+
+/// The seeded bug that the variable names, where bugs are compiled in.
+fn pick_mutant() -> Result<()> {
+    let Ok(name) = std::env::var("EVERMIND_MUTANT") else {
+        return Ok(());
+    };
+    #[cfg(evermind_mutants)]
+    {
+        evermind_lock::mutant::pick(Some(name.parse().map_err(anyhow::Error::msg)?));
+        Ok(())
+    }
+    #[cfg(not(evermind_mutants))]
+    bail!("EVERMIND_MUTANT={name}, and no seeded bug is compiled in\nhint: cargo xtask mutants")
 }
 
 /// On a thread of its own: what libraries keep for a thread is new for each seed.
@@ -65,6 +142,6 @@ fn one(seed: u64, trace: Trace) -> Result<Report, String> {
             .downcast_ref::<String>()
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_else(|| "a panic without words".to_owned())
+            .unwrap_or_else(|| "without words".to_owned())
     })
 }

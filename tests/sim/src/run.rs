@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use crate::chaos::{Chaos, Kind};
 use crate::dice::Dice;
 use crate::invariants::{self, Invariant, Look};
@@ -19,12 +21,14 @@ const HEAL_US_MAX: u64 = 30_000_000;
 const LOOK_EVERY_US: u64 = 10_000;
 
 /// What one seed showed.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Report {
     /// The seed.
     pub seed: u64,
-    /// Lines of the trace, and their digest: equal for equal seeds.
-    pub trace: (u64, u128),
+    /// Lines of the trace.
+    pub lines: u64,
+    /// Their digest: equal for equal seeds.
+    pub digest: String,
     /// How often each kind of fault was brought.
     pub injected: BTreeMap<Kind, u64>,
     /// How many processes ended by themselves because of their disk.
@@ -67,10 +71,13 @@ pub fn seed(seed: u64, trace: Trace) -> Report {
     let effects = run.world.net.effects();
     let starts = run.world.places.values().map(|place| place.starts).sum();
     let simulated_us = run.world.now_us();
-    let outcome = verdict::check(&mut run.world, broken.take());
+    let kinds: Vec<Kind> = run.chaos.injected().keys().copied().collect();
+    let outcome = verdict::check(&mut run.world, broken.take(), kinds);
+    let (lines, digest) = trace.digest();
     Report {
         seed,
-        trace: trace.digest(),
+        lines,
+        digest: format!("{digest:032x}"),
         injected: run.chaos.injected().clone(),
         stopped: run.chaos.stopped(),
         effects,

@@ -1,39 +1,173 @@
 //! What the checker says of a run.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use evermind_checker::committed::{Committed, NodeLog};
+use evermind_checker::history::Told;
+use evermind_checker::stored::StoredNode;
+use evermind_checker::witness::{Ends, Entries, check_witness};
+use evermind_checker::{
+    Check, ClockBound, Verdict, Violation, WindowOptions, check_direct, search,
+};
+use evermind_storage::disk::sim::SimDisk;
+use evermind_storage::disk::{Disk, write_all_at};
+use evermind_storage::runner::Tasks;
+use serde::Serialize;
+
+use crate::chaos::Kind;
+use crate::disk::{Archive, DATA_DIR};
+use crate::net::HostId;
+use crate::node::NODES;
 use crate::world::World;
 
+/// Where the checker finds what left a node's log.
+const ARCHIVE_DIR: &str = "/archive";
+
 /// What was found.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Outcome {
-    /// What must not be, each with its rule's name first.
-    pub violations: Vec<String>,
-    /// What could not be decided.
-    pub undecided: Vec<String>,
-    /// Requests that were recorded.
-    pub operations: u64,
-    /// Those without an answer.
-    pub ambiguous: u64,
+    /// A run that did not come to its end: an invariant that broke, a node that ended, a cluster
+    /// that did not heal.
+    pub broken: Option<String>,
+    /// What the checker says of the history.
+    pub verdict: Verdict,
     /// Grants that were told.
     pub grants: u64,
+    /// Entries of the committed log.
+    pub entries: u64,
 }
 
-/// Checks a run that is over.
-pub fn check(world: &mut World, broken: Option<String>) -> Outcome {
-    let mut outcome = Outcome::default();
-    outcome.violations.extend(broken);
-    world.clients.recorder.with(|history| {
-        use evermind_checker::history::Told;
-        outcome.operations = history.records.len() as u64;
-        outcome.ambiguous = history
-            .records
-            .iter()
-            .filter(|r| r.told == Told::Unknown)
-            .count() as u64;
-        outcome.grants = history
-            .records
-            .iter()
-            .filter(|r| matches!(r.told, Told::Granted { .. }))
-            .count() as u64;
-    });
+impl Outcome {
+    /// Nothing is wrong, and nothing is left open.
+    pub fn is_clean(&self) -> bool {
+        self.broken.is_none() && self.verdict.is_clean()
+    }
+
+    /// What found something.
+    pub fn caught_by(&self) -> Vec<String> {
+        let mut rules: Vec<Check> = self.verdict.violations.iter().map(|v| v.check).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        let mut names: Vec<String> = rules.iter().map(ToString::to_string).collect();
+        if !self.verdict.undecided.is_empty() {
+            names.push("undecided".to_owned());
+        }
+        if let Some(broken) = &self.broken {
+            names.push(broken.split(':').next().unwrap_or(broken).to_owned());
+        }
+        names
+    }
+}
+
+/// How far one node's clock was let run from true, where one was.
+fn clocks(kinds: impl IntoIterator<Item = Kind>) -> ClockBound {
+    if kinds.into_iter().any(|kind| kind == Kind::Rate) {
+        ClockBound {
+            rate_per_mille: 100,
+        }
+    } else {
+        ClockBound::EXACT
+    }
+}
+
+/// Checks a run that is over: everything the clients were told, against what all nodes have in
+/// their logs and tables. A run that broke off is checked as far as that goes: from outside.
+pub fn check(
+    world: &mut World,
+    broken: Option<String>,
+    kinds: impl IntoIterator<Item = Kind>,
+) -> Outcome {
+    let applied = world.applied();
+    for id in NODES {
+        if world.places[&id].host.is_running() {
+            world.kill(id);
+        }
+    }
+    let clocks = clocks(kinds);
+    let history = world.clients.recorder.with(|history| history.clone());
+    let grants = history
+        .records
+        .iter()
+        .filter(|record| matches!(record.told, Told::Granted { .. }))
+        .count() as u64;
+    let mut outcome = Outcome {
+        broken,
+        grants,
+        ..Outcome::default()
+    };
+    outcome.verdict = search(&history, clocks, WindowOptions::default());
+    if outcome.broken.is_some() {
+        let direct = check_direct(&history, clocks, None);
+        outcome.verdict.violations.extend(direct.violations);
+        return outcome;
+    }
+    match committed(world, applied) {
+        Ok((committed, ends)) => {
+            outcome.entries = committed.len() as u64;
+            let witness = check_witness(&history, &committed, clocks, &ends);
+            let entries = Entries::of(&committed);
+            let entry_index = |record: &_| entries.entry_index(record);
+            let direct = check_direct(&history, clocks, Some(&entry_index));
+            let found = outcome.verdict;
+            outcome.verdict = witness;
+            for other in [found, direct] {
+                outcome.verdict.violations.extend(other.violations);
+                outcome.verdict.undecided.extend(other.undecided);
+            }
+        }
+        Err(violation) => {
+            let direct = check_direct(&history, clocks, None);
+            outcome.verdict.violations.extend(direct.violations);
+            outcome.verdict.violations.push(violation);
+        }
+    }
     outcome
+}
+
+fn committed(world: &World, applied: u64) -> Result<(Committed, Ends), Violation> {
+    let unreadable = |id: HostId, what: &dyn std::fmt::Display| {
+        Violation::new(Check::W5, format!("node {id}: {what}"))
+    };
+    let mut logs = Vec::new();
+    let mut disks = Vec::new();
+    for id in NODES {
+        let place = &world.places[&id].disk;
+        let disk = place.now().fork();
+        unpack(&disk, &place.archive());
+        let log_dir = Path::new(DATA_DIR).join("log");
+        let log = NodeLog::read(id, &disk, &[&log_dir, Path::new(ARCHIVE_DIR)])
+            .map_err(|error| unreadable(id, &error))?;
+        logs.push(log);
+        disks.push((id, disk, place.tables()));
+    }
+    let committed = Committed::merge(&logs, applied)?;
+    let mut ends = Ends::default();
+    // Whatever opening a table wants to run is run on nothing: it is dropped with this.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("the system gives a runtime");
+    let _context = runtime.enter();
+    for (id, disk, tables) in disks {
+        let stored = StoredNode {
+            disk: Arc::new(disk),
+            tables: Arc::new(tables),
+            runner: Arc::new(Tasks),
+            dir: Path::new(DATA_DIR),
+        };
+        let table = stored
+            .open(&committed)
+            .map_err(|error| unreadable(id, &error))?;
+        ends.tables.insert(id, table);
+    }
+    Ok((committed, ends))
+}
+
+fn unpack(disk: &SimDisk, archive: &Archive) {
+    let dir = Path::new(ARCHIVE_DIR);
+    disk.create_dir_all(dir).expect("a simulated disk");
+    for (name, bytes) in archive {
+        let file = disk.create(&dir.join(name)).expect("a simulated disk");
+        write_all_at(&*file, bytes, 0).expect("a simulated disk");
+    }
 }

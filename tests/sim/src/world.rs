@@ -64,16 +64,18 @@ impl World {
     pub fn new(dice: &Dice, trace: Trace) -> Self {
         let hosts: Vec<HostId> = std::iter::once(CLIENTS).chain(NODES).collect();
         let net = Net::new(&hosts, &usual_link(), dice.named("net"), trace.clone());
+        let setup = dice.named("setup");
         let places = NODES.map(|id| {
+            // No two machines have been up for as long.
+            let up = Duration::from_millis(setup.between(0, 3_600_000));
             let place = Place {
-                host: Host::new(dice.named(&format!("host {id}")), HostClock::default()),
+                host: Host::new(dice.named(&format!("host {id}")), HostClock::up_for(up)),
                 disk: HostDisk::new(dice.named(&format!("disk {id}"))),
                 process: Process::default(),
                 starts: 0,
             };
             (id, place)
         });
-        let setup = dice.named("setup");
         let clients = Clients {
             net: net.clone(),
             recorder: Arc::new(Recorder::default()),
@@ -180,6 +182,19 @@ impl World {
         };
         let newest = self.places.values().filter_map(leads).max();
         newest.map(|(_, id)| id)
+    }
+
+    /// The newest entry that any node says it has applied.
+    pub fn applied(&self) -> u64 {
+        let applied = |place: &Place| {
+            let seen = place.process.seen();
+            seen.node.as_ref().map(|node| node.status().applied_index)
+        };
+        self.places
+            .values()
+            .filter_map(applied)
+            .max()
+            .unwrap_or_default()
     }
 
     /// Time passes.

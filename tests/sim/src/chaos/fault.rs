@@ -1,5 +1,7 @@
 //! The faults there are.
 
+use serde::Serialize;
+
 use crate::dice::Dice;
 use crate::host::Pause;
 use crate::net::{CLIENTS, HostId};
@@ -7,7 +9,8 @@ use crate::node::NODES;
 use crate::world::World;
 
 /// The kinds of faults.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// One node hears nobody and nobody hears it.
     Isolate,

@@ -14,6 +14,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use self::connection::{Connection, Segment};
 use self::listener::Backlog;
 pub use self::listener::SimListener;
@@ -46,7 +48,7 @@ pub struct Link {
 }
 
 /// What the network did to those who use it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Effects {
     /// Segments that arrived.
     pub delivered: u64,
