@@ -33,6 +33,8 @@ pub(crate) struct Cluster {
     pub(crate) lan: Option<Lan>,
     /// The disks that the nodes write to, where the row plays with them.
     pub(crate) images: Option<Images>,
+    /// Where the nodes' peers connect, by id.
+    peers: Vec<SocketAddr>,
     variables: Vec<(String, OsString)>,
     dir: PathBuf,
     _ports: Ports,
@@ -90,6 +92,7 @@ impl Cluster {
             nodes,
             lan,
             images,
+            peers: places.iter().map(|(_, peer)| *peer).collect(),
             variables: setup.variables(dir),
             dir: dir.to_owned(),
             _ports: ports,
@@ -140,6 +143,11 @@ impl Cluster {
 
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(|node| node.http).collect()
+    }
+
+    /// Where a node's peers connect.
+    pub(crate) fn peer(&self, id: u64) -> SocketAddr {
+        self.peers[usize::try_from(id - 1).expect("nodes are 1, 2 and 3")]
     }
 
     pub(crate) fn client(&self, id: u64) -> Client {

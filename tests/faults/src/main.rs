@@ -91,18 +91,18 @@ fn main() -> ExitCode {
                 break;
             }
             outcomes.push(one(&cli, row, &dir, lap));
+            // After each run: what a long one has shown is not lost with it.
+            let path = dir.join("report.json");
+            if let Err(error) = fs::write(&path, report::json(&outcomes)) {
+                eprintln!("error: {}: {error}", path.display());
+            }
         }
         if ends.is_none_or(|ends| Instant::now() >= ends) {
             break;
         }
     }
-    let json = report::json(&outcomes);
-    let path = dir.join("report.json");
-    if let Err(error) = fs::write(&path, &json) {
-        eprintln!("error: {}: {error}", path.display());
-    }
     if cli.json {
-        print!("{json}");
+        print!("{}", report::json(&outcomes));
     } else {
         print!("{}", report::table(&outcomes));
     }
@@ -120,7 +120,7 @@ fn one(cli: &Cli, row: &Row, dir: &std::path::Path, lap: u64) -> Outcome {
     eprintln!("== row {}: {} ({seconds} s)", row.number, row.fault);
     let mut outcome = run::run(row, seconds, &dir, lap);
     if outcome.result == Result::Failed {
-        outcome.kept = Some(dir.display().to_string());
+        outcome.kept.push(dir.display().to_string());
     }
     eprintln!(
         "== row {}: {:?} after {} s, {} faults, {} operations{}",

@@ -17,6 +17,8 @@ pub(crate) enum Result {
 pub(crate) struct Outcome {
     pub(crate) row: u32,
     pub(crate) fault: &'static str,
+    /// 1, until runs of one row are added up.
+    pub(crate) runs: u64,
     pub(crate) injected: u64,
     pub(crate) effects: Vec<(&'static str, u64)>,
     pub(crate) notes: Vec<String>,
@@ -33,5 +35,34 @@ pub(crate) struct Outcome {
     /// Why it failed; in the negative control, what was found.
     pub(crate) why: Vec<String>,
     /// Where a failed run's logs, data and history are.
-    pub(crate) kept: Option<String>,
+    pub(crate) kept: Vec<String>,
+}
+
+impl Outcome {
+    /// Adds another run of the same row: what counts adds up, what lasts is the longest, and one
+    /// failure is enough.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.injected += other.injected;
+        for (what, times) in &other.effects {
+            match self.effects.iter_mut().find(|(name, _)| name == what) {
+                Some((_, sum)) => *sum += times,
+                None => self.effects.push((what, *times)),
+            }
+        }
+        self.notes.clone_from(&other.notes);
+        self.operations += other.operations;
+        self.ambiguous += other.ambiguous;
+        self.resolved += other.resolved;
+        self.violations += other.violations;
+        self.undecided += other.undecided;
+        self.longest_gap_ms = self.longest_gap_ms.max(other.longest_gap_ms);
+        self.served_after_ms = self.served_after_ms.max(other.served_after_ms);
+        self.took_s += other.took_s;
+        if other.result == Result::Failed {
+            self.result = Result::Failed;
+        }
+        self.why.extend(other.why.iter().cloned());
+        self.kept.extend(other.kept.iter().cloned());
+    }
 }

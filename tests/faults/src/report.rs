@@ -8,9 +8,10 @@ use crate::matrix::WAITING;
 use crate::outcome::{Outcome, Result};
 
 /// Columns: heading, and whether its values stand at the right.
-const COLUMNS: [(&str, bool); 11] = [
+const COLUMNS: [(&str, bool); 12] = [
     ("row", true),
     ("fault", false),
+    ("runs", true),
     ("injected", true),
     ("observed effect", false),
     ("operations", true),
@@ -22,14 +23,18 @@ const COLUMNS: [(&str, bool); 11] = [
     ("result", false),
 ];
 
+/// As many accounts as are shown of one row.
+const WHYS_SHOWN: usize = 12;
+
 /// The table, and a line below it that says it all.
 pub(crate) fn table(outcomes: &[Outcome]) -> String {
-    let mut rows: Vec<[String; COLUMNS.len()]> = outcomes.iter().map(cells).collect();
+    let by_row = by_row(outcomes);
+    let mut rows: Vec<[String; COLUMNS.len()]> = by_row.iter().map(cells).collect();
     for waiting in WAITING {
         let mut row = [const { String::new() }; COLUMNS.len()];
         row[0] = waiting.number.to_string();
         waiting.fault.clone_into(&mut row[1]);
-        row[10] = format!("waits for {}", waiting.waits_for);
+        row[11] = format!("waits for {}", waiting.waits_for);
         rows.push(row);
     }
     let width = |column: usize| {
@@ -41,15 +46,15 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
     for row in &rows {
         text.push_str(&line(row, &widths));
     }
-    for outcome in outcomes.iter().filter(|o| !o.why.is_empty()) {
+    for outcome in by_row.iter().filter(|o| !o.why.is_empty()) {
         let _ = writeln!(text, "\nrow {}, {}:", outcome.row, outcome.fault);
-        for why in &outcome.why {
+        for why in outcome.why.iter().take(WHYS_SHOWN) {
             let _ = writeln!(text, "  {why}");
         }
         if outcome.result == Result::Failed {
             let _ = writeln!(text, "  again: cargo xtask faults --row {}", outcome.row);
         }
-        if let Some(kept) = &outcome.kept {
+        for kept in &outcome.kept {
             let _ = writeln!(text, "  kept in {kept}");
         }
     }
@@ -58,7 +63,19 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
     text
 }
 
-/// SPEC-like: what was shown, with its figures.
+/// One outcome for each row, in the order of their first runs.
+fn by_row(outcomes: &[Outcome]) -> Vec<Outcome> {
+    let mut rows: Vec<Outcome> = Vec::new();
+    for outcome in outcomes {
+        match rows.iter_mut().find(|row| row.row == outcome.row) {
+            Some(row) => row.add(outcome),
+            None => rows.push(outcome.clone()),
+        }
+    }
+    rows
+}
+
+/// What was shown, with its figures.
 fn claim(outcomes: &[Outcome]) -> String {
     let controls = outcomes
         .iter()
@@ -116,6 +133,7 @@ fn cells(outcome: &Outcome) -> [String; COLUMNS.len()] {
     [
         outcome.row.to_string(),
         outcome.fault.to_owned(),
+        outcome.runs.to_string(),
         outcome.injected.to_string(),
         effects.join(", "),
         outcome.operations.to_string(),

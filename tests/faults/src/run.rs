@@ -185,6 +185,7 @@ fn judge(
     Outcome {
         row: row.number,
         fault: row.fault,
+        runs: 1,
         injected: story.injected,
         effects: story.effects,
         notes: story.notes,
@@ -198,7 +199,7 @@ fn judge(
         took_s: took.as_secs(),
         result,
         why,
-        kept: None,
+        kept: Vec::new(),
     }
 }
 

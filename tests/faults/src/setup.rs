@@ -76,10 +76,13 @@ impl Setup {
         let mut variables = Vec::new();
         let mut set = |name: &str, value: OsString| variables.push((name.to_owned(), value));
         if self.fsync_off {
-            set("LD_PRELOAD", library("libeatmydata.so"));
+            set("LD_PRELOAD", library("libeatmydata.so", "eatmydata"));
         }
         if self.clocks != Clocks::True {
-            set("LD_PRELOAD", library("faketime/libfaketimeMT.so.1"));
+            set(
+                "LD_PRELOAD",
+                library("faketime/libfaketimeMT.so.1", "libfaketime"),
+            );
             set(
                 "FAKETIME_TIMESTAMP_FILE",
                 dir.join("clock-{node}").into_os_string(),
@@ -96,12 +99,12 @@ impl Setup {
     }
 }
 
-fn library(name: &str) -> OsString {
+fn library(name: &str, package: &str) -> OsString {
     let found = LIBRARIES
         .iter()
         .map(|dir| Path::new(dir).join(name))
         .find(|path| path.exists());
     found
-        .unwrap_or_else(|| panic!("{name} is not installed"))
+        .unwrap_or_else(|| panic!("no {name}; to install it: apt-get install {package}"))
         .into_os_string()
 }

@@ -32,7 +32,7 @@ impl Trace {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("strace can be started");
+            .expect("strace starts; to install it: apt-get install strace");
         let remembered = child.id().to_string();
         cleanup::remember("kill", &[&remembered]);
         let trace = Self {

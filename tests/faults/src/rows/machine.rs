@@ -191,6 +191,14 @@ const MALFORMED: &[&[u8]] = &[
     b"POST /lock/acquire HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n[[[[[[[[[",
 ];
 
+/// What no peer sends: a frame of 4 GiB, a caller who is lost, a key that is no secret of a cluster's.
+const FORGED: &[&[u8]] = &[
+    b"\xff\xff\xff\xff\x00\x00\x00\x00",
+    b"GET /v1/cluster HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer evk_0000\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"\x04\x00\x00\x00\xde\xad\xbe\xef",
+];
+
 /// Thousands that dawdle and some that talk nonsense, at the clients' port and at the peers'.
 pub(crate) fn abuse(scene: &Scene<'_>) {
     let cluster = scene.cluster;
@@ -209,10 +217,12 @@ pub(crate) fn abuse(scene: &Scene<'_>) {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 for id in NODES {
-                    for bytes in MALFORMED {
-                        let refused = is_refused(cluster.node(id).http, bytes);
+                    let callers = MALFORMED.iter().map(|bytes| (cluster.node(id).http, bytes));
+                    let peers = FORGED.iter().map(|bytes| (cluster.peer(id), bytes));
+                    for (address, bytes) in callers.chain(peers) {
+                        let refused = is_refused(address, bytes);
                         refusals.fetch_add(u64::from(refused), Ordering::Relaxed);
-                        scene.require(refused, || format!("node {id} takes {bytes:?}"));
+                        scene.require(refused, || format!("{address} takes {bytes:?}"));
                         scene.inject();
                         thread::sleep(Duration::from_millis(10));
                     }
@@ -289,8 +299,23 @@ fn is_refused(address: std::net::SocketAddr, bytes: &[u8]) -> bool {
     let mut answer = [0; 16];
     match stream.read(&mut answer) {
         Ok(0) => true,
-        Ok(length) => !answer[..length].starts_with(b"HTTP/1.1 2"),
+        // A peer's port may say hello first; what matters is that it says no more.
+        Ok(length) if answer[..length].starts_with(b"HTTP/1.") => answer[9] != b'2',
+        Ok(_) => matches!(drain(&mut stream), Ok(())),
         Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+/// Reads to the end: whether the other side closes.
+fn drain(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut bytes = [0; 4096];
+    loop {
+        match stream.read(&mut bytes) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(()),
+            Err(error) => return Err(error),
+        }
     }
 }
 
