@@ -162,3 +162,39 @@ impl Link {
 fn guard<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_passes_until_it_is_cut_and_again_when_healed() {
+        let link = Link::default();
+        assert!(matches!(link.meet(b"one"), Some(Fate::Pass)));
+        link.cut();
+        assert!(link.meet(b"two").is_none());
+        link.heal();
+        assert!(matches!(link.meet(b"three"), Some(Fate::Pass)));
+        let sum = link.sum();
+        assert_eq!((sum.passed, sum.dropped), (2, 1));
+    }
+
+    #[test]
+    fn what_follows_a_delayed_packet_stays_behind_it() {
+        let link = Link::default();
+        link.delay(Duration::from_hours(1));
+        assert!(link.meet(b"first").is_none());
+        assert!(link.due().is_empty());
+        link.heal();
+        assert!(link.meet(b"second").is_none(), "held behind the first");
+        assert_eq!(link.sum().delayed, 2);
+    }
+
+    #[test]
+    fn a_share_of_packets_is_lost() {
+        let link = Link::default();
+        link.lose(20);
+        let lost = (0..1000).filter(|_| link.meet(b"x").is_none()).count();
+        assert!((100..300).contains(&lost), "{lost} of 1000");
+    }
+}

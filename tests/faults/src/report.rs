@@ -159,3 +159,60 @@ fn line(cells: &[String; COLUMNS.len()], widths: &[usize]) -> String {
     text.push('\n');
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(row: u32, result: Result) -> Outcome {
+        Outcome {
+            row,
+            fault: "a fault",
+            runs: 1,
+            injected: 2,
+            effects: vec![("terms changed", 3)],
+            notes: Vec::new(),
+            operations: 10,
+            ambiguous: 1,
+            resolved: 1,
+            violations: 0,
+            undecided: 0,
+            longest_gap_ms: 5,
+            served_after_ms: 7,
+            took_s: 1,
+            result,
+            why: Vec::new(),
+            kept: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn runs_of_a_row_add_up_and_one_failure_is_enough() {
+        let runs = [outcome(2, Result::Passed), outcome(2, Result::Failed)];
+        let text = table(&runs);
+        assert!(text.contains("terms changed: 6"), "{text}");
+        assert!(text.contains("FAILED"), "{text}");
+        assert!(
+            text.contains("4 faults with observed effect (1 classes), 20 operations"),
+            "{text}"
+        );
+        assert!(text.contains("1 of 2 runs failed"), "{text}");
+    }
+
+    #[test]
+    fn a_negative_control_counts_apart() {
+        let runs = [
+            outcome(2, Result::Passed),
+            outcome(26, Result::FailedAsItMust),
+        ];
+        let text = table(&runs);
+        assert!(
+            text.contains("2 faults with observed effect (1 classes)"),
+            "{text}"
+        );
+        assert!(
+            text.contains("1 negative controls failed as they must"),
+            "{text}"
+        );
+    }
+}
