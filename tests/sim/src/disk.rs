@@ -14,6 +14,9 @@ use crate::dice::Dice;
 /// Where every node keeps its data, on a disk of its own.
 pub const DATA_DIR: &str = "/data";
 
+/// What a disk writes as a whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
 /// Segments that a node has removed, by name: what they held is part of the committed log.
 pub type Archive = BTreeMap<String, Vec<u8>>;
 
@@ -109,6 +112,38 @@ impl HostDisk {
     /// Remembers the lease table as it is.
     pub fn save_table(&self) {
         *lock(&self.saved) = self.tables.save(&self.table_dir());
+    }
+
+    /// A bit changes in the newest segment of the log, among those that were written. The file, and
+    /// what it was; `None` if there is no such bit.
+    pub fn rot(&self) -> Option<(PathBuf, Vec<u8>)> {
+        let disk = self.now();
+        let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "log");
+        let path = disk.files().into_iter().rfind(is_segment)?;
+        let bytes = disk.contents(&path);
+        // In a sector with more than that one bit: one of zeros alone may be a torn write's.
+        let written: Vec<usize> = bytes
+            .chunks(SECTOR_BYTES)
+            .enumerate()
+            .filter(|(_, sector)| sector.iter().filter(|byte| **byte != 0).count() > 1)
+            .flat_map(|(number, sector)| {
+                let is_written =
+                    |(at, byte): (usize, &u8)| (*byte != 0).then_some(number * SECTOR_BYTES + at);
+                sector
+                    .iter()
+                    .enumerate()
+                    .filter_map(is_written)
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        if written.is_empty() {
+            return None;
+        }
+        let at = self.dice.pick(&written);
+        let mut rotten = bytes.clone();
+        rotten[at] ^= 1 << self.dice.between(0, 7);
+        disk.set_contents(&path, rotten);
+        Some((path, bytes))
     }
 
     fn table_dir(&self) -> PathBuf {

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
 use anyhow::{Context as _, Result, bail};
@@ -30,7 +30,7 @@ struct Args {
     /// The seeded bugs that are compiled in, a line of JSON each, and nothing else.
     #[arg(long)]
     list_mutants: bool,
-    /// Where to write what happened, line by line.
+    /// Where to write what happened in the one seed, line by line.
     #[arg(long)]
     trace: Option<String>,
 }
@@ -56,7 +56,29 @@ fn run(args: &Args) -> Result<()> {
         list_mutants();
         return Ok(());
     }
-    mad_turmoil::rand::set_rng(rand::SeedableRng::seed_from_u64(0));
+    if args.count == 1 && args.twice_every == 0 {
+        return here(args);
+    }
+    for seed in args.seed..args.seed.saturating_add(args.count) {
+        let mut line = elsewhere(seed)?;
+        if args.twice_every > 0 && seed.is_multiple_of(args.twice_every) {
+            let again = elsewhere(seed)?;
+            if line["digest"] != again["digest"] {
+                let what = format!("{} became {}", line["digest"], again["digest"]);
+                line = found(seed, "differs from itself", &what);
+            }
+        }
+        println!("{line}");
+        if args.until_found && line["clean"] != true {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Runs the one seed that was asked for in this process.
+fn here(args: &Args) -> Result<()> {
+    mad_turmoil::rand::set_rng(rand::SeedableRng::seed_from_u64(args.seed));
     pick_mutant()?;
     if std::env::var_os("RUST_LOG").is_some() {
         tracing_subscriber::fmt()
@@ -64,36 +86,39 @@ fn run(args: &Args) -> Result<()> {
             .with_writer(std::io::stderr)
             .init();
     }
-    for seed in args.seed..args.seed.saturating_add(args.count) {
-        let out = match &args.trace {
-            Some(path) => {
-                let file =
-                    File::create(path).with_context(|| format!("{path} cannot be written"))?;
-                Some(Box::new(BufWriter::new(file)) as Box<dyn Write + Send>)
-            }
-            None => None,
-        };
-        let mut line = match one(seed, Trace::new(out)) {
-            Ok(report) => told(&report),
-            Err(panic) => found(seed, "a panic", &panic),
-        };
-        if args.twice_every > 0 && seed.is_multiple_of(args.twice_every) {
-            let again = match one(seed, Trace::new(None)) {
-                Ok(report) => told(&report),
-                Err(panic) => found(seed, "a panic", &panic),
-            };
-            if line["digest"] != again["digest"] {
-                let what = format!("{} became {}", line["digest"], again["digest"]);
-                line = found(seed, "differs from itself", &what);
-            }
+    let out = match &args.trace {
+        Some(path) => {
+            let file = File::create(path).with_context(|| format!("{path} cannot be written"))?;
+            Some(Box::new(BufWriter::new(file)) as Box<dyn Write + Send>)
         }
-        let clean = line["clean"] == true;
-        println!("{line}");
-        if args.until_found && !clean {
-            break;
-        }
-    }
+        None => None,
+    };
+    let line = match one(args.seed, Trace::new(out)) {
+        Ok(report) => told(&report),
+        Err(panic) => found(args.seed, "a panic", &panic),
+    };
+    println!("{line}");
     Ok(())
+}
+
+/// Runs a seed in a process of its own: what libraries count for a whole process, task numbers
+/// among it, starts anew for each seed.
+fn elsewhere(seed: u64) -> Result<serde_json::Value> {
+    let program = std::env::current_exe().context("this program's own path")?;
+    let output = Command::new(program)
+        .args(["--seed", &seed.to_string()])
+        .stderr(Stdio::null())
+        .output()
+        .context("starting a seed's process")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    match serde_json::from_str(text.trim()) {
+        Ok(line) => Ok(line),
+        Err(_) => Ok(found(
+            seed,
+            "a panic",
+            &format!("its process ended: {}", output.status),
+        )),
+    }
 }
 
 fn told(report: &Report) -> serde_json::Value {
@@ -131,12 +156,9 @@ fn pick_mutant() -> Result<()> {
     bail!("EVERMIND_MUTANT={name}, and no seeded bug is compiled in\nhint: cargo xtask mutants")
 }
 
-/// On a thread of its own: what libraries keep for a thread is new for each seed.
+/// On a thread of its own, whose panic is a finding.
 fn one(seed: u64, trace: Trace) -> Result<Report, String> {
-    let thread = thread::spawn(move || {
-        *mad_turmoil::rand::get_rng() = rand::SeedableRng::seed_from_u64(seed);
-        run::seed(seed, trace)
-    });
+    let thread = thread::spawn(move || run::seed(seed, trace));
     thread.join().map_err(|panic| {
         panic
             .downcast_ref::<String>()

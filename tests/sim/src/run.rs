@@ -17,6 +17,8 @@ use crate::world::World;
 const TROUBLE_US: u64 = 25_000_000;
 /// How long a mended cluster may take to serve as one again.
 const HEAL_US_MAX: u64 = 30_000_000;
+/// How long the nodes are left alone after the last client.
+const SETTLE_US: u64 = 1_500_000;
 /// How often the invariants look.
 const LOOK_EVERY_US: u64 = 10_000;
 
@@ -33,6 +35,8 @@ pub struct Report {
     pub injected: BTreeMap<Kind, u64>,
     /// How many processes ended by themselves because of their disk.
     pub stopped: u64,
+    /// How many damaged logs were refused.
+    pub refused: u64,
     /// What the network did.
     pub effects: Effects,
     /// Processes that were started.
@@ -80,6 +84,7 @@ pub fn seed(seed: u64, trace: Trace) -> Report {
         digest: format!("{digest:032x}"),
         injected: run.chaos.injected().clone(),
         stopped: run.chaos.stopped(),
+        refused: run.chaos.refused(),
         effects,
         starts,
         simulated_us,
@@ -104,7 +109,7 @@ impl Run {
         let healed_at_us = self.world.now_us();
         self.healed_at_us = Some(healed_at_us);
         self.world.stop_clients();
-        let mut same_since_us = None;
+        let mut idle_since_us = None;
         loop {
             self.world.tick();
             self.chaos.look_after_processes(&mut self.world)?;
@@ -118,12 +123,12 @@ impl Run {
                     self.look_now().nodes
                 ));
             }
-            if !self.world.clients_are_done() || !self.is_one() {
-                same_since_us = None;
+            if !self.world.clients_are_done() {
                 continue;
             }
-            let since_us = *same_since_us.get_or_insert(now_us);
-            if now_us - since_us > 1_500_000 {
+            // What callers left behind is done by then: hang-ups, places kept for them.
+            let since_us = *idle_since_us.get_or_insert(now_us);
+            if now_us - since_us > SETTLE_US && self.is_one() {
                 return Ok(());
             }
         }

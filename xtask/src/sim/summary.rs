@@ -28,6 +28,7 @@ pub(crate) struct Summary {
     pub(crate) undecided: u64,
     pub(crate) starts: u64,
     pub(crate) stopped_by_their_disk: u64,
+    pub(crate) damaged_logs_refused: u64,
     pub(crate) slowest_heal_ms: u64,
     pub(crate) injected: BTreeMap<String, u64>,
     pub(crate) effects: BTreeMap<String, u64>,
@@ -57,6 +58,7 @@ impl Summary {
         self.undecided += verdict.undecided.len() as u64;
         self.starts += line.starts;
         self.stopped_by_their_disk += line.stopped;
+        self.damaged_logs_refused += line.refused;
         self.slowest_heal_ms = self.slowest_heal_ms.max(line.healed_us / 1_000);
         for (sum, more) in [
             (&mut self.injected, &line.injected),
@@ -106,6 +108,10 @@ impl Summary {
                     self.starts, self.stopped_by_their_disk
                 ),
             ),
+            (
+                "damaged logs refused",
+                self.damaged_logs_refused.to_string(),
+            ),
             ("slowest heal", format!("{} ms", self.slowest_heal_ms)),
             ("faults", sums(&self.injected)),
             ("on the network", sums(&self.effects)),
@@ -113,7 +119,7 @@ impl Summary {
             ("undecided", self.undecided.to_string()),
         ];
         for (name, value) in rows {
-            let _ = writeln!(text, "{name:20}{value}");
+            let _ = writeln!(text, "{name:22}{value}");
         }
         for (seed, caught_by) in &self.found {
             let _ = writeln!(text, "seed {seed}: {}", caught_by.join(", "));

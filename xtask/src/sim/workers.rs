@@ -30,6 +30,8 @@ pub(crate) struct Line {
     #[serde(default)]
     pub(crate) stopped: u64,
     #[serde(default)]
+    pub(crate) refused: u64,
+    #[serde(default)]
     pub(crate) starts: u64,
     #[serde(default, rename = "simulated_us")]
     pub(crate) simulated_us: u64,

@@ -43,6 +43,7 @@ impl Chaos {
             Fault::DiskError(id, calls) => fail(world, *id, *calls, sim::Fault::Io),
             Fault::DiskFull(id, calls) => fail(world, *id, *calls, sim::Fault::Full),
             Fault::PowerCutInCall(id, calls) => fail(world, *id, *calls, sim::Fault::PowerOff),
+            Fault::Rot(id) => self.rot(world, *id),
             Fault::Rate(id, ppm) => {
                 let place = world.places.get_mut(id).expect("a node");
                 place.host.set_rate_ppm(*ppm);
@@ -56,6 +57,24 @@ impl Chaos {
                 }
             }
         }
+    }
+
+    /// The node must refuse to start: see [`Chaos::look_after_processes`].
+    fn rot(&mut self, world: &mut World, id: HostId) {
+        if !world.places[&id].host.is_running() {
+            return;
+        }
+        self.starts.remove(&id);
+        world.kill(id);
+        if let Some(rotten) = world.places[&id].disk.rot() {
+            trace!(
+                world.trace,
+                "node {id}: a bit changed in {}",
+                rotten.0.display()
+            );
+            self.rotten.insert(id, rotten);
+        }
+        world.start(id);
     }
 
     /// A node that goes down; its supervisor starts it again when the fault ends.
@@ -100,6 +119,7 @@ impl Chaos {
             Fault::DiskError(..)
             | Fault::DiskFull(..)
             | Fault::PowerCutInCall(..)
+            | Fault::Rot(_)
             | Fault::Transfer(_) => {}
         }
     }

@@ -42,6 +42,8 @@ pub enum Kind {
     DiskFull,
     /// The power goes in the middle of a call of the disk.
     PowerCutInCall,
+    /// A bit of a stopped node's log changes.
+    Rot,
     /// A node's clocks run a tenth too fast or too slow.
     Rate,
     /// Somebody sets a date.
@@ -52,7 +54,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Isolate,
         Self::OneWay,
         Self::Bridge,
@@ -68,6 +70,7 @@ impl Kind {
         Self::DiskError,
         Self::DiskFull,
         Self::PowerCutInCall,
+        Self::Rot,
         Self::Rate,
         Self::Date,
         Self::Transfer,
@@ -99,6 +102,8 @@ pub enum Fault {
     DiskFull(HostId, u64),
     /// At one of the next calls of this one's disk its power goes.
     PowerCutInCall(HostId, u64),
+    /// This one is killed, a bit of its log changes, and it is started again.
+    Rot(HostId),
     /// This one's clocks run so much faster, in ppm.
     Rate(HostId, i64),
     /// This one's date is so wrong, in ms.
@@ -158,6 +163,7 @@ impl Fault {
             Kind::DiskError => Self::DiskError(one, dice.between(0, 60)),
             Kind::DiskFull => Self::DiskFull(one, dice.between(0, 60)),
             Kind::PowerCutInCall => Self::PowerCutInCall(one, dice.between(0, 60)),
+            Kind::Rot => Self::Rot(one),
             Kind::Rate => Self::Rate(one, dice.pick(&[-100_000, 100_000])),
             Kind::Date => Self::Date(one, dice.pick(&[-3_600_000, 3_600_000, 31_536_000_000])),
             Kind::Transfer => Self::Transfer(world.leader()?),
@@ -184,7 +190,8 @@ impl Fault {
     fn process_of(&self) -> Option<Vec<HostId>> {
         match self {
             Self::Kill(ids) | Self::PowerCut(ids) => Some(ids.clone()),
-            Self::Pause(id, _)
+            Self::Rot(id)
+            | Self::Pause(id, _)
             | Self::Stall(id, _)
             | Self::DiskError(id, _)
             | Self::DiskFull(id, _)

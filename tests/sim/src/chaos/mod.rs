@@ -4,6 +4,7 @@ mod apply;
 mod fault;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 pub use self::fault::{Fault, Kind};
 use crate::dice::Dice;
@@ -25,6 +26,10 @@ pub struct Chaos {
     pause_us: (u64, u64),
     /// When a stopped node is started again.
     starts: BTreeMap<HostId, u64>,
+    /// Nodes whose log was damaged, and what the damaged file was.
+    rotten: BTreeMap<HostId, (PathBuf, Vec<u8>)>,
+    /// How many damaged logs were refused.
+    refused: u64,
     /// How often each kind was brought.
     injected: BTreeMap<Kind, u64>,
     /// How many processes ended by themselves because of their disk.
@@ -50,6 +55,8 @@ impl Chaos {
             next_us: 1_500_000,
             pause_us,
             starts: BTreeMap::new(),
+            rotten: BTreeMap::new(),
+            refused: 0,
             injected: BTreeMap::new(),
             stopped: 0,
         }
@@ -63,6 +70,11 @@ impl Chaos {
     /// How many processes ended by themselves because of their disk.
     pub fn stopped(&self) -> u64 {
         self.stopped
+    }
+
+    /// How many damaged logs were refused.
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Time has passed: what is due begins or ends.
@@ -136,11 +148,29 @@ impl Chaos {
             if !world.places[&id].host.is_running() || world.places[&id].host.is_paused() {
                 continue;
             }
+            let started = world.places[&id].process.seen().node.is_some();
+            if started && self.rotten.contains_key(&id) {
+                return Err(format!("node {id} started: with a damaged log"));
+            }
             let Some(ended) = world.ended(id) else {
                 continue;
             };
             trace!(world.trace, "node {id} ended: {ended:?}");
             let (Ended::NotStarted(why) | Ended::Stopped(why)) = &ended;
+            if let Some((path, bytes)) = self.rotten.remove(&id) {
+                if !why.contains("damaged") {
+                    return Err(format!(
+                        "node {id} ended, and did not tell of its log: {ended:?}"
+                    ));
+                }
+                // Its operator brings the file back.
+                self.refused += 1;
+                world.kill(id);
+                world.places[&id].disk.now().set_contents(&path, bytes);
+                self.starts
+                    .insert(id, now_us + self.dice.between(10_000, 1_000_000));
+                continue;
+            }
             if !why.contains("simulated:") {
                 return Err(format!(
                     "node {id} ended, and its disk is no reason: {ended:?}"

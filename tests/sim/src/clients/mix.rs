@@ -25,6 +25,8 @@ struct Client<'a> {
     dice: Dice,
     node: HostId,
     made: u64,
+    /// A lock that it keeps for the whole run, extending it now and then.
+    kept: Option<Question>,
     /// An acquire that was made long ago: to be sent once more, as a network that delays would.
     old: Option<Question>,
 }
@@ -37,11 +39,31 @@ pub(super) async fn work(clients: &Clients, number: u64, dice: Dice) {
         node: dice.pick(&NODES),
         dice,
         made: 0,
+        kept: None,
         old: None,
     };
     while !clients.is_over() {
         client.round().await;
         client.think().await;
+    }
+}
+
+/// One that only looks, all the time: whatever is stale for a moment, it sees.
+pub(super) async fn look_on(clients: &Clients, number: u64, dice: Dice) {
+    let mut exchange = Exchange::new(clients, number);
+    let mut node = dice.pick(&NODES);
+    while !clients.is_over() {
+        let look = Question {
+            key: format!("shared-{}", dice.between(1, SHARED_KEYS)),
+            uuid: format!("onlooker-{number}"),
+            idempotency: None,
+            ask: Ask::Look,
+        };
+        let told = exchange.ask(node, &look, Duration::from_secs(2)).await;
+        if told == Told::Unknown || dice.chance(50) {
+            node = dice.pick(&NODES);
+        }
+        sleep(Duration::from_millis(dice.between(1, 60))).await;
     }
 }
 
@@ -125,6 +147,10 @@ impl Client<'_> {
                 .await;
             return;
         }
+        if self.dice.chance(40) {
+            self.keep().await;
+            return;
+        }
         if self.dice.chance(80) {
             let look = self.question(Ask::Look);
             self.ask(&look, Duration::from_secs(7)).await;
@@ -149,6 +175,26 @@ impl Client<'_> {
             }
             _ => {}
         }
+    }
+
+    /// Takes a lock for longer than the run, or extends it.
+    async fn keep(&mut self) {
+        let Some(kept) = self.kept.clone() else {
+            let mut acquire = self.question(Ask::Acquire {
+                lease_ms: 120_000,
+                retry_attempts: 0,
+                retry_delay_ms: 0,
+                fifo: false,
+            });
+            acquire.key = format!("kept-{}", self.number);
+            if let Told::Granted { .. } = self.ask(&acquire, Duration::from_secs(6)).await {
+                self.kept = Some(acquire);
+            }
+            return;
+        };
+        let by = self.dice.between(1, 10_000);
+        let extend = self.same(&kept, Ask::Extend { extend_by_ms: by });
+        self.ask(&extend, Duration::from_secs(6)).await;
     }
 
     async fn hold(&mut self, acquire: &Question, token: u64) {

@@ -53,11 +53,16 @@ impl Clients {
     /// Starts so many of them, as tasks of the present runtime.
     pub fn start(&self, count: u64) {
         self.working.store(count, Ordering::Relaxed);
+        let onlookers = self.dice.between(0, 2).min(count / 3);
         for number in 1..=count {
             let clients = self.clone();
             let dice = self.dice.named(&format!("client {number}"));
             tokio::spawn(async move {
-                mix::work(&clients, number, dice).await;
+                if number <= onlookers {
+                    mix::look_on(&clients, number, dice).await;
+                } else {
+                    mix::work(&clients, number, dice).await;
+                }
                 clients.working.fetch_sub(1, Ordering::Relaxed);
             });
         }
