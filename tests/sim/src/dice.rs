@@ -64,6 +64,6 @@ impl Dice {
 
     /// A random number.
     pub fn number(&self) -> u64 {
-        self.with(|rng| rng.next_u64())
+        self.with(StdRng::next_u64)
     }
 }

@@ -20,6 +20,9 @@ const SECTOR_BYTES: usize = 512;
 /// Segments that a node has removed, by name: what they held is part of the committed log.
 pub type Archive = BTreeMap<String, Vec<u8>>;
 
+/// A lease table's rows.
+type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// How long the disk's work takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -37,7 +40,7 @@ pub struct HostDisk {
     disk: Arc<Mutex<SimDisk>>,
     tables: MemoryTables,
     /// What a power cut may put the lease table back to.
-    saved: Arc<Mutex<Vec<(Vec<u8>, Vec<u8>)>>>,
+    saved: Arc<Mutex<Rows>>,
     archive: Arc<Mutex<Archive>>,
     pace: Arc<Mutex<Pace>>,
     dice: Dice,
@@ -100,7 +103,7 @@ impl HostDisk {
         let mut disk = lock(&self.disk);
         *disk = disk.power_cut(self.dice.number());
         drop(disk);
-        let table = self.table_dir();
+        let table = table_dir();
         match self.dice.between(0, 2) {
             0 => {}
             1 => self.tables.put_back(&table, lock(&self.saved).clone()),
@@ -111,7 +114,7 @@ impl HostDisk {
 
     /// Remembers the lease table as it is.
     pub fn save_table(&self) {
-        *lock(&self.saved) = self.tables.save(&self.table_dir());
+        *lock(&self.saved) = self.tables.save(&table_dir());
     }
 
     /// A bit changes in the newest segment of the log, among those that were written. The file, and
@@ -146,10 +149,6 @@ impl HostDisk {
         Some((path, bytes))
     }
 
-    fn table_dir(&self) -> PathBuf {
-        Path::new(DATA_DIR).join("table")
-    }
-
     /// What leaves the log is kept for the checker.
     fn keep_segments(&self) {
         let disk = self.now();
@@ -163,6 +162,10 @@ impl HostDisk {
             }
         });
     }
+}
+
+fn table_dir() -> PathBuf {
+    Path::new(DATA_DIR).join("table")
 }
 
 /// Runs a node's blocking steps as tasks that take the disk's time.

@@ -66,10 +66,10 @@ impl Host {
         assert!(self.runtime.is_none(), "one process on one machine");
         let mut builder = Builder::new_current_thread();
         builder.enable_time().start_paused(true);
+        let mut seed = [0; 32];
+        self.dice.fill(&mut seed);
         #[cfg(tokio_unstable)]
         {
-            let mut seed = [0; 32];
-            self.dice.fill(&mut seed);
             builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed));
             builder.unhandled_panic(tokio::runtime::UnhandledPanic::ShutdownRuntime);
         }

@@ -158,7 +158,7 @@ fn pick_mutant() -> Result<()> {
 
 /// On a thread of its own, whose panic is a finding.
 fn one(seed: u64, trace: Trace) -> Result<Report, String> {
-    let thread = thread::spawn(move || run::seed(seed, trace));
+    let thread = thread::spawn(move || run::seed(seed, &trace));
     thread.join().map_err(|panic| {
         panic
             .downcast_ref::<String>()

@@ -57,7 +57,7 @@ struct Run {
 }
 
 /// Runs a seed.
-pub fn seed(seed: u64, trace: Trace) -> Report {
+pub fn seed(seed: u64, trace: &Trace) -> Report {
     let dice = Dice::new(seed);
     let mut world = World::new(&dice, trace.clone());
     for id in NODES {

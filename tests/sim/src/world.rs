@@ -21,6 +21,9 @@ use crate::trace::Trace;
 /// Real time between two looks at everything.
 pub const TICK_US: u64 = 1_000;
 
+/// How old a lease table may be that a power cut leaves.
+const SAVE_TABLES_EVERY_US: u64 = 3_000_000;
+
 /// A node's machine and what runs on it.
 pub struct Place {
     /// The machine.
@@ -206,5 +209,10 @@ impl World {
             place.host.tick(TICK_US);
         }
         self.clients_host.tick(TICK_US);
+        if self.now_us.is_multiple_of(SAVE_TABLES_EVERY_US) {
+            for place in self.places.values() {
+                place.disk.save_table();
+            }
+        }
     }
 }

@@ -139,12 +139,11 @@ impl<'a> Exchange<'a> {
     ) -> Told {
         let invoked = self.clients.now();
         let answered = timeout(within, self.exchange(node, question)).await;
-        let (told, log_index) = match answered {
-            Ok(Some(answer)) => answer,
-            Ok(None) | Err(_) => {
-                self.open = None;
-                (Told::Unknown, None)
-            }
+        let (told, log_index) = if let Ok(Some(answer)) = answered {
+            answer
+        } else {
+            self.open = None;
+            (Told::Unknown, None)
         };
         let Question {
             key,

@@ -165,13 +165,11 @@ impl Client<'_> {
         };
         match self.ask(&acquire, patience).await {
             Told::Granted { token, .. } => self.hold(&acquire, token).await,
-            Told::Unknown => {
-                // It may be held without anybody knowing: it is given back, as a good client does,
-                // or forgotten.
-                if self.dice.chance(500) {
-                    let release = self.same(&acquire, Ask::Release);
-                    self.ask(&release, Duration::from_secs(5)).await;
-                }
+            // It may be held without anybody knowing: it is given back, as a good client does, or
+            // forgotten.
+            Told::Unknown if self.dice.chance(500) => {
+                let release = self.same(&acquire, Ask::Release);
+                self.ask(&release, Duration::from_secs(5)).await;
             }
             _ => {}
         }

@@ -34,7 +34,7 @@ pub const CLIENTS: HostId = 0;
 const RESEND_US: u64 = 200_000;
 
 /// A SYN without an answer is sent again after this.
-const SYN_AGAIN: Duration = Duration::from_millis(1_000);
+const SYN_AGAIN: Duration = Duration::from_secs(1);
 
 /// One direction between two machines.
 #[derive(Debug, Clone)]
