@@ -12,6 +12,7 @@
 use evermind_harness as harness;
 
 mod accounts;
+mod alone;
 mod bad_callers;
 mod bad_http;
 mod bad_json;

@@ -40,7 +40,9 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
             }
             let began = leads.is_some_and(|(_, since)| since.elapsed() < QUORUM_SILENCE_MAX);
             let acked = now.last_quorum_acked;
-            let heard = began || acked.is_some_and(|at| at.elapsed() < QUORUM_SILENCE_MAX);
+            // Nobody answers the one voter of a cluster of one, and nobody has to.
+            let alone = now.membership_config.membership().voter_ids().count() == 1;
+            let heard = alone || began || acked.is_some_and(|at| at.elapsed() < QUORUM_SILENCE_MAX);
             let route = match (now.state, now.current_leader) {
                 (ServerState::Leader, _) if heard => Route::Local { term },
                 (ServerState::Leader, _) | (_, None) => Route::None,
