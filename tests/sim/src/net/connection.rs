@@ -234,6 +234,8 @@ impl Connection {
             let count = pipe.arrived.len().min(buffer.remaining());
             buffer.put_slice(&pipe.arrived[..count]);
             pipe.arrived.advance(count);
+            // There is room again.
+            wake(&mut pipe.writer);
             return Poll::Ready(Ok(()));
         }
         if pipe.ended {
