@@ -49,8 +49,14 @@ impl Operation {
         if let Ok(answer) = timeout_at(self.leader_by, &mut self.answered).await {
             return answer.map_err(|_| NodeError::Unknown)?;
         }
-        if self.core.pending().never_proposed(self.id.sequence) {
-            return self.give_up().unwrap_or(Err(no_leader()));
+        // In one step: between asking and giving up, the dispatcher could propose it.
+        let given_up = self
+            .core
+            .pending()
+            .give_up_unless_proposed(self.id.sequence);
+        if given_up {
+            self.answered.close();
+            return self.answered.try_recv().unwrap_or(Err(no_leader()));
         }
         if let Ok(answer) = timeout_at(self.ends, &mut self.answered).await {
             return answer.map_err(|_| NodeError::Unknown)?;

@@ -185,10 +185,13 @@ impl Pending {
         due
     }
 
-    /// Whether an operation is open and certainly in no log.
-    pub(crate) fn never_proposed(&mut self, sequence: u64) -> bool {
-        self.slot(sequence)
-            .is_some_and(|open| open.sent.is_none() && !open.uncertain)
+    /// Its caller waits no longer, if the operation is open and certainly in no log: then it never
+    /// will be. Whether that is so.
+    pub(crate) fn give_up_unless_proposed(&mut self, sequence: u64) -> bool {
+        let never_proposed = self
+            .slot(sequence)
+            .is_some_and(|open| open.sent.is_none() && !open.uncertain);
+        never_proposed && self.take(sequence).is_some()
     }
 
     /// Its caller waits no longer. What is to be given back now, if anything.

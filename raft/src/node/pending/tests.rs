@@ -136,14 +136,25 @@ async fn a_forsaken_acquire_is_forgotten_once_it_can_no_longer_take_effect() {
 #[tokio::test]
 async fn what_was_never_sent_was_never_proposed() {
     let mut pending = Pending::new(1, 1);
-    let (id, _answered) = open(&mut pending);
-    assert!(pending.never_proposed(id.sequence));
-    pending.send(id.sequence, LEADER_2, Instant::now());
-    assert!(!pending.never_proposed(id.sequence));
-    pending.not_sent(id.sequence);
-    assert!(pending.never_proposed(id.sequence));
-    pending.lost(id.sequence);
-    assert!(!pending.never_proposed(id.sequence));
+    let (sent, _answered) = open(&mut pending);
+    pending.send(sent.sequence, LEADER_2, Instant::now());
+    assert!(!pending.give_up_unless_proposed(sent.sequence));
+    pending.lost(sent.sequence);
+    assert!(
+        !pending.give_up_unless_proposed(sent.sequence),
+        "it may be in a log"
+    );
+
+    let (refused, _answered) = open(&mut pending);
+    pending.send(refused.sequence, LEADER_2, Instant::now());
+    pending.not_sent(refused.sequence);
+    assert!(pending.give_up_unless_proposed(refused.sequence));
+    // Given up, it is not sent any more.
+    assert!(
+        pending
+            .send(refused.sequence, LEADER_2, Instant::now())
+            .is_none()
+    );
 }
 
 #[tokio::test]
