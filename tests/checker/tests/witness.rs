@@ -71,7 +71,7 @@ fn w0_an_answer_that_no_entry_gave() {
     let mut story = a_line();
     story.record("b").uuid = "stranger".into();
     // And the entry of the one who was taken for it answered nobody.
-    story.breaks(&[Check::W0]);
+    story.breaks(&[Check::W0, Check::W4]);
 }
 
 #[test]

@@ -60,10 +60,18 @@ pub(super) fn check_unknown(history: &History, replay: &Replay, verdict: &mut Ve
         }
     }
     for seen in replay.operations.values() {
-        if seen.claimed_by.is_none()
-            && let Some(group) = groups.get_mut(&Alike::of_entry(seen))
-        {
+        if seen.claimed_by.is_some() {
+            continue;
+        }
+        let alike = Alike::of_entry(seen);
+        if let Some(group) = groups.get_mut(&alike) {
             group.entries.push(seen.index);
+        } else {
+            let what = format!(
+                "entry {} does what nobody asked for: {:?} of '{}' as '{}'",
+                seen.index, alike.want, alike.key, alike.uuid
+            );
+            broken(verdict, Check::W4, what);
         }
     }
     for (alike, mut group) in groups {
