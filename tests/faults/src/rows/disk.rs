@@ -63,10 +63,13 @@ pub(crate) fn power_of_all_unsynced(scene: &Scene<'_>) {
 }
 
 fn cut_power(scene: &Scene<'_>, ids: &[u64]) {
+    // All at once, under the running processes.
     for id in ids {
-        scene.cluster.kill(*id);
         images(scene).cut(*id);
         scene.inject();
+    }
+    for id in ids {
+        scene.cluster.kill(*id);
     }
     for id in ids {
         let real = images(scene).restore(*id);
