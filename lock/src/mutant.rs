@@ -23,6 +23,7 @@
 //! | `release-of-anothers-lock` | a release with a uuid that does not hold the held lock | M W3 |
 //! | `usage-counted-twice` | an acquire comes again under its idempotency key after its grant | W3 by the usage |
 //! | `vote-not-persisted` | a node restarts between two elections of one term, or all lose power | W0 W5, a panic |
+//! | `ack-before-sync` | the power goes between an answer and its sync, on a majority | W0 W5, a refused start |
 //! | `clock-jumps-on-failover` | a leader is elected whose machine has been up for longer than cluster time has run, while leases live | M W2 |
 //! | `idempotency-forgotten-by-snapshot` | an operation comes again under its key, a node having restarted or installed a snapshot | W3 W4 W5 |
 //! | `waiter-lost-over-snapshot` | a node restarts, or installs a snapshot, while somebody waits; then the lock comes free | W3 W5 |
@@ -68,6 +69,8 @@ pub enum Mutant {
     UsageCountedTwice,
     /// In `storage`, where votes are kept.
     VoteNotPersisted,
+    /// In `storage`, where batches are written.
+    AckBeforeSync,
     /// In `raft`, where a term's clock starts.
     ClockJumpsOnFailover,
     /// In `lock`, where a table is restored.
@@ -88,7 +91,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 19] = [
+    pub const ALL: [Mutant; 20] = [
         Mutant::EarlyExpiry,
         Mutant::LostFsync,
         Mutant::TokenResetOnRestart,
@@ -100,6 +103,7 @@ impl Mutant {
         Mutant::ReleaseOfAnothersLock,
         Mutant::UsageCountedTwice,
         Mutant::VoteNotPersisted,
+        Mutant::AckBeforeSync,
         Mutant::ClockJumpsOnFailover,
         Mutant::IdempotencyForgottenBySnapshot,
         Mutant::WaiterLostOverSnapshot,
@@ -160,6 +164,10 @@ impl Mutant {
                 "an acquire that is repeated under its idempotency key is charged again",
             ),
             Mutant::VoteNotPersisted => ("vote-not-persisted", "a vote is kept in memory only"),
+            Mutant::AckBeforeSync => (
+                "ack-before-sync",
+                "a batch is acknowledged before it is written and synced",
+            ),
             Mutant::ClockJumpsOnFailover => (
                 "clock-jumps-on-failover",
                 "a new leader's clock starts at its machine's time since boot",

@@ -137,7 +137,22 @@ impl Mutants {
         let last = text.lines().last().context("the simulator said nothing")?;
         let line: sim::Line =
             serde_json::from_str(last).with_context(|| format!("reading {last}"))?;
-        Ok((!line.clean).then_some(Found {
+        if line.clean {
+            return Ok(None);
+        }
+        // What is found without the bug as well is no find.
+        let mut without = Command::new(program);
+        without.args(["--seed", &line.seed.to_string()]);
+        let text = process::output(without)?;
+        let sound: sim::Line = serde_json::from_str(text.trim()).context("the sound run")?;
+        if !sound.clean {
+            bail!(
+                "seed {} is not clean without any bug\nhint: cargo xtask sim --seed {}",
+                line.seed,
+                line.seed
+            );
+        }
+        Ok(Some(Found {
             seeds,
             by: line.caught_by,
         }))

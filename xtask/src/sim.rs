@@ -31,7 +31,7 @@ const BATCH: u64 = 10;
 #[derive(Debug, Args)]
 pub(crate) struct Sim {
     /// How many seeds.
-    #[arg(long, default_value_t = 200, conflicts_with_all = ["hours", "seed"])]
+    #[arg(long, default_value_t = 200, conflicts_with_all = ["hours", "seed"], value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first seed.
     #[arg(long, default_value_t = 1)]

@@ -74,6 +74,9 @@ pub struct Seams {
     pub tables: Arc<dyn TableEngine>,
     /// The sizes of the log.
     pub log: LogOptions,
+    /// Entries that stay in the log behind a snapshot, for peers that lag: one that lags further is
+    /// sent the snapshot.
+    pub entries_kept: u64,
     /// What dials peers.
     pub connector: Arc<dyn Connect>,
     /// Monotonic and wall time.
@@ -92,6 +95,7 @@ impl Default for Seams {
             runner: Arc::new(evermind_storage::runner::Threads),
             tables: Arc::new(evermind_storage::machine::SledTables),
             log: LogOptions::default(),
+            entries_kept: 10_000,
             connector: Arc::new(Tcp),
             clocks: Arc::new(SystemClocks),
             // Without randomness neither a disk's number nor a proof means anything.

@@ -100,7 +100,7 @@ impl Node {
         let snapshots = machine.snapshots();
         let raft = Raft::build(
             config.node_id,
-            Arc::new(raft_config(timing)?),
+            Arc::new(raft_config(timing, seams.entries_kept)?),
             PeerNetworkFactory::new(peers.clone()),
             log.clone(),
             machine,
@@ -331,7 +331,7 @@ fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn raft_config(timing: Timing) -> Result<Config, StartError> {
+fn raft_config(timing: Timing, entries_kept: u64) -> Result<Config, StartError> {
     let config = Config {
         cluster_name: "evermind".to_owned(),
         heartbeat_interval: millis(timing.heartbeat),
@@ -348,8 +348,8 @@ fn raft_config(timing: Timing) -> Result<Config, StartError> {
         max_payload_entries: 2048,
         // Snapshots are made by the size of the log: see `upkeep`.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 10_000,
-        purge_batch_size: 10_000,
+        max_in_snapshot_log_to_keep: entries_kept,
+        purge_batch_size: entries_kept.clamp(1, 10_000),
         replication_lag_threshold: 1_000_000,
         // Progress is what bounds a snapshot: see `peer::PeerConfig::snapshot_idle`.
         install_snapshot_timeout: 60_000,

@@ -50,6 +50,12 @@ impl Writer {
                 return Flow::Continue;
             };
             drop(memory);
+            #[cfg(evermind_mutants)]
+            if mutant::is(Mutant::AckBeforeSync) {
+                for done in batch.done.drain(..) {
+                    done.tell(Ok(()));
+                }
+            }
             match self.write(&batch) {
                 Ok(frame) => self.complete(&mut batch, frame, queued),
                 Err(failure) => {

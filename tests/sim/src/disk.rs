@@ -99,8 +99,11 @@ impl HostDisk {
 
     /// The power is gone: of what was not synced, the dice pick what stays. The lease table, which
     /// may be lost at any time, is as it is, or as it once was, or gone.
-    pub fn power_cut(&self) {
+    ///
+    /// How many sectors and changes of directories were not synced.
+    pub fn power_cut(&self) -> u64 {
         let mut disk = lock(&self.disk);
+        let unsynced = disk.unsynced();
         *disk = disk.power_cut(self.dice.number());
         drop(disk);
         let table = table_dir();
@@ -110,6 +113,7 @@ impl HostDisk {
             _ => self.tables.put_back(&table, Vec::new()),
         }
         self.keep_segments();
+        unsynced
     }
 
     /// Remembers the lease table as it is.

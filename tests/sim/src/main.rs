@@ -63,8 +63,8 @@ fn run(args: &Args) -> Result<()> {
         let mut line = elsewhere(seed)?;
         if args.twice_every > 0 && seed.is_multiple_of(args.twice_every) {
             let again = elsewhere(seed)?;
-            if line["digest"] != again["digest"] {
-                let what = format!("{} became {}", line["digest"], again["digest"]);
+            if line != again {
+                let what = format!("{line} became {again}");
                 line = found(seed, "differs from itself", &what);
             }
         }
@@ -112,8 +112,13 @@ fn elsewhere(seed: u64) -> Result<serde_json::Value> {
         .context("starting a seed's process")?;
     let text = String::from_utf8_lossy(&output.stdout);
     match serde_json::from_str(text.trim()) {
-        Ok(line) => Ok(line),
-        Err(_) => Ok(found(
+        Ok(line) if output.status.success() => Ok(line),
+        // It did not so much as start.
+        _ if output.status.code() == Some(1) && text.is_empty() => bail!(
+            "seed {seed} does not run: {}\nhint: evermind-sim --seed {seed}",
+            output.status
+        ),
+        _ => Ok(found(
             seed,
             "a panic",
             &format!("its process ended: {}", output.status),

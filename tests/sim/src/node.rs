@@ -71,6 +71,8 @@ pub struct Machine {
     pub dice: Dice,
     /// How many bytes of log it keeps before it makes a snapshot.
     pub log_bytes_kept: u64,
+    /// How many entries stay in its log behind a snapshot.
+    pub entries_kept: u64,
 }
 
 struct Dialer {
@@ -137,6 +139,7 @@ impl Machine {
                 frame_bytes_max: 16 << 10,
                 cache_bytes_max: 32 << 10,
             },
+            entries_kept: self.entries_kept,
             connector: Arc::new(Dialer {
                 from: self.id,
                 net: self.net.clone(),

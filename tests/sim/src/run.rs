@@ -16,9 +16,14 @@ use crate::world::World;
 /// How long things go wrong, in simulated time.
 const TROUBLE_US: u64 = 25_000_000;
 /// How long a mended cluster may take to serve as one again.
-const HEAL_US_MAX: u64 = 30_000_000;
-/// How long the nodes are left alone after the last client.
-const SETTLE_US: u64 = 1_500_000;
+const HEAL_US_MAX: u64 = 30_000_000 + SERVE_AGAIN_US + 22_000_000;
+/// How long clients go on after that.
+const SERVE_AGAIN_US: u64 = 3_000_000;
+/// How long the nodes are left alone after the last client; in a few seeds long enough for those
+/// invariants that want a cluster at rest.
+const STAY_US: [u64; 6] = [
+    1_500_000, 1_500_000, 1_500_000, 1_500_000, 1_500_000, 22_000_000,
+];
 /// How often the invariants look.
 const LOOK_EVERY_US: u64 = 10_000;
 
@@ -37,6 +42,8 @@ pub struct Report {
     pub stopped: u64,
     /// How many damaged logs were refused.
     pub refused: u64,
+    /// How many sectors and names were not synced when the power went, over all cuts.
+    pub unsynced_at_cuts: u64,
     /// What the network did.
     pub effects: Effects,
     /// Processes that were started.
@@ -54,6 +61,7 @@ struct Run {
     chaos: Chaos,
     invariants: Vec<Box<dyn Invariant>>,
     healed_at_us: Option<u64>,
+    stay_us: u64,
 }
 
 /// Runs a seed.
@@ -69,6 +77,7 @@ pub fn seed(seed: u64, trace: &Trace) -> Report {
         chaos: Chaos::new(dice.named("chaos")),
         invariants: invariants::all(),
         healed_at_us: None,
+        stay_us: dice.named("stay").pick(&STAY_US),
     };
     let mut broken = run.trouble().and_then(|()| run.heal()).err();
     let healed_us = run.world.now_us() - run.healed_at_us.unwrap_or(run.world.now_us());
@@ -85,6 +94,7 @@ pub fn seed(seed: u64, trace: &Trace) -> Report {
         injected: run.chaos.injected().clone(),
         stopped: run.chaos.stopped(),
         refused: run.chaos.refused(),
+        unsynced_at_cuts: run.world.unsynced_at_cuts,
         effects,
         starts,
         simulated_us,
@@ -108,8 +118,9 @@ impl Run {
         self.chaos.heal(&mut self.world);
         let healed_at_us = self.world.now_us();
         self.healed_at_us = Some(healed_at_us);
-        self.world.stop_clients();
+        let mut served = false;
         let mut idle_since_us = None;
+        let stay_us = self.stay_us;
         loop {
             self.world.tick();
             self.chaos.look_after_processes(&mut self.world)?;
@@ -123,12 +134,19 @@ impl Run {
                     self.look_now().nodes
                 ));
             }
-            if !self.world.clients_are_done() {
+            if now_us - healed_at_us > SERVE_AGAIN_US && !served {
+                // Whatever happened, callers are granted locks again.
+                served = self.world.has_granted_since(healed_at_us);
+                if served {
+                    self.world.stop_clients();
+                }
+            }
+            if !served || !self.world.clients_are_done() {
                 continue;
             }
             // What callers left behind is done by then: hang-ups, places kept for them.
             let since_us = *idle_since_us.get_or_insert(now_us);
-            if now_us - since_us > SETTLE_US && self.is_one() {
+            if now_us - since_us > stay_us && self.is_one() {
                 return Ok(());
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use evermind_checker::history::Recorder;
+use evermind_checker::history::{Recorder, Told};
 use tokio::time::Instant;
 
 use crate::clients::{Clients, Stores};
@@ -48,9 +48,12 @@ pub struct World {
     pub places: BTreeMap<HostId, Place>,
     /// What the clients share.
     pub clients: Clients,
+    /// How many sectors and names were not synced when the power went, over all cuts.
+    pub unsynced_at_cuts: u64,
     clients_host: Host,
     now_us: u64,
     log_bytes_kept: u64,
+    entries_kept: u64,
 }
 
 /// A link on which nothing is wrong.
@@ -96,9 +99,12 @@ impl World {
             net,
             places: places.into_iter().collect(),
             clients,
+            unsynced_at_cuts: 0,
             clients_host: Host::new(dice.named("clients' host"), HostClock::default()),
             now_us: 0,
-            log_bytes_kept: setup.pick(&[100 << 10, 400 << 10, 64 << 20]),
+            // Mostly so little that snapshots are made, and sent, again and again.
+            log_bytes_kept: setup.pick(&[4 << 10, 16 << 10, 64 << 10, 64 << 20]),
+            entries_kept: setup.pick(&[0, 5, 50, 10_000]),
         }
     }
 
@@ -120,6 +126,15 @@ impl World {
     /// Lets the clients finish.
     pub fn stop_clients(&self) {
         self.clients.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a client that asked after this moment was granted a lock.
+    pub fn has_granted_since(&self, moment_us: u64) -> bool {
+        self.clients.recorder.with(|history| {
+            history.records.iter().any(|record| {
+                record.invoked.0 / 1_000 > moment_us && matches!(record.told, Told::Granted { .. })
+            })
+        })
     }
 
     /// Whether every client has ended.
@@ -146,6 +161,7 @@ impl World {
             clock: place.host.clock().clone(),
             dice,
             log_bytes_kept: self.log_bytes_kept,
+            entries_kept: self.entries_kept,
         };
         trace!(self.trace, "node {id} starts");
         place.host.start(machine.run(place.process.clone()));
@@ -168,7 +184,9 @@ impl World {
         place.process.seen().node = None;
         place.host.kill();
         place.host.clock().rebooted();
-        place.disk.power_cut();
+        let unsynced = place.disk.power_cut();
+        self.unsynced_at_cuts += unsynced;
+        trace!(self.trace, "{unsynced} sectors and names were not synced");
     }
 
     /// How a node's process ended by itself, if it has.

@@ -29,6 +29,7 @@ pub(crate) struct Summary {
     pub(crate) starts: u64,
     pub(crate) stopped_by_their_disk: u64,
     pub(crate) damaged_logs_refused: u64,
+    pub(crate) unsynced_at_power_cuts: u64,
     pub(crate) slowest_heal_ms: u64,
     pub(crate) injected: BTreeMap<String, u64>,
     pub(crate) effects: BTreeMap<String, u64>,
@@ -59,6 +60,7 @@ impl Summary {
         self.starts += line.starts;
         self.stopped_by_their_disk += line.stopped;
         self.damaged_logs_refused += line.refused;
+        self.unsynced_at_power_cuts += line.unsynced_at_cuts;
         self.slowest_heal_ms = self.slowest_heal_ms.max(line.healed_us / 1_000);
         for (sum, more) in [
             (&mut self.injected, &line.injected),
@@ -106,6 +108,13 @@ impl Summary {
                 format!(
                     "{}, {} stopped by their disk",
                     self.starts, self.stopped_by_their_disk
+                ),
+            ),
+            (
+                "lost to power cuts",
+                format!(
+                    "{} sectors and names that were not synced, at most",
+                    self.unsynced_at_power_cuts
                 ),
             ),
             (

@@ -31,6 +31,8 @@ pub(crate) struct Line {
     pub(crate) stopped: u64,
     #[serde(default)]
     pub(crate) refused: u64,
+    #[serde(default, rename = "unsynced_at_cuts")]
+    pub(crate) unsynced_at_cuts: u64,
     #[serde(default)]
     pub(crate) starts: u64,
     #[serde(default, rename = "simulated_us")]
@@ -125,6 +127,7 @@ pub(crate) fn run_seeds(batch: &Batch<'_>, mut each: impl FnMut(Line)) -> Result
                         let _ = lines.send(Ok(line));
                     });
                     if let Err(error) = told {
+                        next.store(u64::MAX / 2, Ordering::Relaxed);
                         let _ = lines.send(Err(error));
                         return;
                     }

@@ -106,6 +106,18 @@ impl SimDisk {
         self.lock().calls
     }
 
+    /// Whether the power went in the middle of a call.
+    pub fn is_off(&self) -> bool {
+        self.lock().off
+    }
+
+    /// How many sectors and changes of directories a power cut could take now.
+    pub fn unsynced(&self) -> u64 {
+        let world = self.lock();
+        let sectors: usize = world.files.values().map(|file| file.dirty.len()).sum();
+        (sectors + world.changes.len()) as u64
+    }
+
     /// How many faults took effect.
     pub fn faults_hit(&self) -> u64 {
         self.lock().faults_hit

@@ -8,6 +8,9 @@ use crate::node::NODES;
 use crate::trace;
 use crate::world::{World, usual_link};
 
+/// A machine that has nothing to write loses its power after so long.
+const CUT_WITHIN_US: u64 = 30_000;
+
 fn on_every_link(world: &World, change: impl Fn(&mut Link)) {
     let hosts: Vec<HostId> = std::iter::once(CLIENTS).chain(NODES).collect();
     for from in &hosts {
@@ -34,8 +37,13 @@ impl Chaos {
                 }
             }
             Fault::PowerCut(ids) => {
+                // In the middle of one of its disk's next calls; with nothing to do, soon anyway.
                 for id in ids {
-                    self.down(world, *id, World::power_off);
+                    if world.places[id].host.is_running() {
+                        self.starts.remove(id);
+                        fail(world, *id, self.dice.between(0, 3), sim::Fault::PowerOff);
+                        self.cuts.insert(*id, world.now_us() + CUT_WITHIN_US);
+                    }
                 }
             }
             Fault::Pause(id, how) => world.places.get_mut(id).expect("a node").host.pause(*how),

@@ -186,6 +186,14 @@ impl Fault {
         }
     }
 
+    /// Whether there is a process for it to harm.
+    pub(super) fn finds_something(&self, world: &World) -> bool {
+        self.process_of().is_none_or(|ids| {
+            let is_up = |id: &HostId| world.places[id].host.is_running();
+            ids.iter().any(is_up)
+        })
+    }
+
     /// Whose process or disk it is about.
     fn process_of(&self) -> Option<Vec<HostId>> {
         match self {

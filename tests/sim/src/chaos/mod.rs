@@ -24,6 +24,8 @@ pub struct Chaos {
     under_way: Vec<(u64, Fault)>,
     next_us: u64,
     pause_us: (u64, u64),
+    /// Machines that are to lose their power, and by when.
+    cuts: BTreeMap<HostId, u64>,
     /// When a stopped node is started again.
     starts: BTreeMap<HostId, u64>,
     /// Nodes whose log was damaged, and what the damaged file was.
@@ -54,6 +56,7 @@ impl Chaos {
             under_way: Vec::new(),
             next_us: 1_500_000,
             pause_us,
+            cuts: BTreeMap::new(),
             starts: BTreeMap::new(),
             rotten: BTreeMap::new(),
             refused: 0,
@@ -117,7 +120,7 @@ impl Chaos {
             .under_way
             .iter()
             .any(|(_, other)| other.excludes(&fault));
-        if taken {
+        if taken || !fault.finds_something(world) {
             return;
         }
         trace!(world.trace, "fault: {fault:?} for {lasts_us} us");
@@ -138,11 +141,31 @@ impl Chaos {
         }
     }
 
+    /// Machines whose disk lost its power in a call, and those whose time has come.
+    fn cut_power(&mut self, world: &mut World) {
+        for id in NODES {
+            if !world.places[&id].host.is_running() {
+                self.cuts.remove(&id);
+                continue;
+            }
+            let now_us = world.now_us();
+            let planned = self.cuts.get(&id).copied();
+            let in_call = world.places[&id].disk.now().is_off();
+            if in_call || planned.is_some_and(|by_us| by_us <= now_us) {
+                self.cuts.remove(&id);
+                world.power_off(id);
+                let up = now_us + self.dice.between(10_000, 3_000_000);
+                self.starts.insert(id, up);
+            }
+        }
+    }
+
     /// A process that ended by itself is started again, as a supervisor does.
     ///
     /// # Errors
     /// If no fault explains its end.
     pub fn look_after_processes(&mut self, world: &mut World) -> Result<(), String> {
+        self.cut_power(world);
         let now_us = world.now_us();
         for id in NODES {
             if !world.places[&id].host.is_running() || world.places[&id].host.is_paused() {
@@ -177,11 +200,7 @@ impl Chaos {
                 ));
             }
             self.stopped += 1;
-            if why.contains("the power is off") {
-                world.power_off(id);
-            } else {
-                world.kill(id);
-            }
+            world.kill(id);
             self.starts
                 .insert(id, now_us + self.dice.between(10_000, 3_000_000));
         }

@@ -192,7 +192,8 @@ impl Connection {
         for side in [0, 1] {
             if self.hosts[side] == host && self.ends[side] == End::Open {
                 self.ends[side] = End::Vanished;
-                self.pipes[side].flight.clear();
+                // What is on the wire arrives; what waits to be sent again does not.
+                self.pipes[side].flight.retain(|(due, _)| due.is_some());
             }
         }
     }
