@@ -195,6 +195,38 @@ fn a_missing_segment_is_refused_and_named() {
     });
 }
 
+/// What a refusal leaves behind is all that is left to mend the log from: the tail of a torn batch,
+/// and the file that a crash left while the log was opened before.
+#[test]
+fn a_log_whose_oldest_segment_is_missing_is_refused_before_anything_is_written() {
+    run(async {
+        let disk = many_segments().await;
+        let all = segments(&disk);
+        let last = all.last().unwrap();
+        let mut bytes = disk.contents(last);
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() / SECTOR * SECTOR;
+        bytes[end..end + SECTOR].fill(0);
+        disk.set_contents(last, bytes);
+        let torn = open(&disk.fork()).unwrap();
+        assert!(torn.recovered().torn, "else the last segment is as it was");
+
+        evermind_storage::disk::Disk::remove(&disk, &all[0]).unwrap();
+        let left_over = dir().join("rewritten.tmp");
+        evermind_storage::disk::Disk::create(&disk, &left_over).unwrap();
+        let found = contents(&disk);
+        assert!(refused(open(&disk), &all[1]));
+        assert_eq!(contents(&disk), found, "a refusal changes nothing");
+    });
+}
+
+/// Every file of a disk, with what is in it.
+fn contents(disk: &SimDisk) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let files = disk.files().into_iter();
+    files
+        .map(|file| (file.clone(), disk.contents(&file)))
+        .collect()
+}
+
 #[test]
 fn a_torn_batch_in_any_but_the_last_segment_is_refused() {
     run(async {

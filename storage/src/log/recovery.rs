@@ -33,14 +33,21 @@ pub(super) struct Recovered {
     pub(super) torn: bool,
 }
 
-/// Reads every segment; `numbers` are those found, sorted, and at least one. The last segment is
-/// then written anew: after a failed fsync the page cache may show what the disk never got.
-pub(super) fn recover(
+/// A sound log, read and not yet changed.
+pub(super) struct Found {
+    log: Recovered,
+    /// The last segment's, all zero past its frames.
+    bytes: Vec<u8>,
+}
+
+/// Reads every segment; `numbers` are those found, sorted, and at least one. Every check is made
+/// here and nothing is written: a log that is refused stays as it was found.
+pub(super) fn read(
     disk: &dyn Disk,
     dir: &Path,
     numbers: &[u64],
     options: &LogOptions,
-) -> Result<Recovered, OpenError> {
+) -> Result<Found, OpenError> {
     let mut scan = Scan {
         log: Recovered {
             state: State::default(),
@@ -55,6 +62,7 @@ pub(super) fn recover(
         cache_bytes_max: options.cache_bytes_max,
         missing_end: 0,
     };
+    let mut bytes = Vec::new();
     for (place, number) in numbers.iter().enumerate() {
         let path = segment::path(dir, *number);
         if *number != numbers[0] + place as u64 {
@@ -69,15 +77,13 @@ pub(super) fn recover(
             .ok()
             .filter(|length| *length as u64 <= LogOptions::SEGMENT_BYTES_MAX)
             .ok_or_else(|| OpenError::damaged(&path, 0, format!("{length} bytes long")))?;
-        let mut bytes = vec![0; length];
+        bytes.clear();
+        bytes.resize(length, 0);
         disk::read_exact_at(&*file, &mut bytes, 0).map_err(OpenError::io("read", &path))?;
         let end = scan.segment(&path, &bytes, *number, place == 0, last)?;
-        let file = if last {
+        if last {
             bytes[end..].fill(0);
-            rewrite(disk, dir, &path, &bytes)?
-        } else {
-            file
-        };
+        }
         scan.log.offset = end as u64;
         scan.log.segments.push_back(Segment {
             number: *number,
@@ -95,7 +101,18 @@ pub(super) fn recover(
         );
         return Err(OpenError::damaged(&log.segments[0].path, 0, what));
     }
-    Ok(log)
+    Ok(Found { log, bytes })
+}
+
+impl Found {
+    /// Writes the last segment anew: after a failed fsync the page cache may show what the disk
+    /// never got.
+    pub(super) fn rewrite(self, disk: &dyn Disk, dir: &Path) -> Result<Recovered, OpenError> {
+        let Self { mut log, bytes } = self;
+        let last = log.segments.back_mut().expect("a log has a segment");
+        last.file = rewrite(disk, dir, &last.path, &bytes)?;
+        Ok(log)
+    }
 }
 
 fn rewrite(

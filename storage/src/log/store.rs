@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use openraft::OptionalSend;
@@ -66,11 +66,16 @@ impl LogStore {
         options: LogOptions,
     ) -> Result<Self, OpenError> {
         options.check();
-        let numbers = prepare(&*disk, dir)?;
+        make_dir(&*disk, dir)?;
+        let Files { numbers, left_over } = list(&*disk, dir)?;
         let log = if numbers.is_empty() {
+            clear(&*disk, &left_over)?;
             create(&*disk, dir, &options)?
         } else {
-            recovery::recover(&*disk, dir, &numbers, &options)?
+            let found = recovery::read(&*disk, dir, &numbers, &options)?;
+            // Only now, for a refusal changes nothing.
+            clear(&*disk, &left_over)?;
+            found.rewrite(&*disk, dir)?
         };
         Ok(Self::start(log, dir, disk, runner, options))
     }
@@ -301,8 +306,8 @@ fn check(memory: &Memory, entries: &[(Entry, std::ops::Range<usize>)]) -> io::Re
     Ok(())
 }
 
-/// Makes the directory durable, clears it of what a crash left, and returns its segments' numbers.
-fn prepare(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, OpenError> {
+/// Makes the directory if there is none, durably.
+fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     let mut made = Vec::new();
     for ancestor in dir
         .ancestors()
@@ -326,17 +331,38 @@ fn prepare(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, OpenError> {
         disk.sync_dir(parent)
             .map_err(OpenError::io("sync", parent))?;
     }
-    let mut numbers = Vec::new();
+    Ok(())
+}
+
+/// What is in the directory.
+struct Files {
+    /// The segments', sorted.
+    numbers: Vec<u64>,
+    /// What a crash left.
+    left_over: Vec<PathBuf>,
+}
+
+fn list(disk: &dyn Disk, dir: &Path) -> Result<Files, OpenError> {
+    let mut files = Files {
+        numbers: Vec::new(),
+        left_over: Vec::new(),
+    };
     for name in disk.list(dir).map_err(OpenError::io("list", dir))? {
         if name.ends_with(segment::TEMPORARY) {
-            let path = dir.join(&name);
-            disk.remove(&path).map_err(OpenError::io("remove", &path))?;
+            files.left_over.push(dir.join(&name));
         } else if let Some(number) = segment::number(&name) {
-            numbers.push(number);
+            files.numbers.push(number);
         }
     }
-    numbers.sort_unstable();
-    Ok(numbers)
+    files.numbers.sort_unstable();
+    Ok(files)
+}
+
+fn clear(disk: &dyn Disk, left_over: &[PathBuf]) -> Result<(), OpenError> {
+    for path in left_over {
+        disk.remove(path).map_err(OpenError::io("remove", path))?;
+    }
+    Ok(())
 }
 
 /// Makes the first segment.
