@@ -21,12 +21,12 @@ use openraft::type_config::TypeConfigExt;
 use self::model::{Model, Op};
 use crate::damage::{Damage, SECTOR_BYTES, damaged};
 use crate::entries::entry;
-use crate::memory::Memory;
+use crate::memory::{BELIEVED_BYTES, Memory};
 use crate::runtime;
 
 /// Bytes that opening one log may take, its simulated disk included: a few of its segments, a few
-/// times over.
-const OPENING_BYTES: usize = 4 << 20;
+/// times over, and what a length in a forged record makes it believe.
+const OPENING_BYTES: usize = BELIEVED_BYTES + (3 << 20);
 /// Operations of one input.
 const STEPS_MAX: usize = 24;
 /// Changes of one input.

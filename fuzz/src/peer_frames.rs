@@ -10,7 +10,7 @@ use evermind_raft::peer::fuzzing::{End, framed, frames, message, word};
 use evermind_raft::peer::{FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::memory::Memory;
+use crate::memory::{BELIEVED_BYTES, Memory};
 use crate::runtime;
 
 /// A whole stream.
@@ -24,8 +24,9 @@ const MESSAGE: u8 = 2;
 /// voters is one byte on the wire and 24 decoded, kept twice over while a vector grows, and three
 /// times over by the comparisons here.
 const DECODED_PER_BYTE: usize = 200;
-/// Bytes that reading may take whatever came: serde believes a length up to 1 MiB of memory.
-const DECODED_BYTES: usize = 4 << 20;
+/// Bytes that reading may take whatever came: what a length makes it believe, and a few sets whose
+/// lengths were believed too.
+const DECODED_BYTES: usize = BELIEVED_BYTES + (3 << 20);
 
 /// One input.
 pub fn run(input: &[u8]) {

@@ -12,7 +12,7 @@ use evermind_storage::machine::{StateMeta, fuzzing};
 
 use crate::damage::{Damage, damaged};
 use crate::lock_table::{Step, World};
-use crate::memory::Memory;
+use crate::memory::{BELIEVED_BYTES, Memory};
 use crate::runtime;
 
 /// Entries that make a table.
@@ -22,9 +22,9 @@ const DAMAGES_MAX: usize = 6;
 /// Bytes that receiving and reading may take for each byte that came: the file of the simulated
 /// disk twice, the file's copy, what is decoded of it, and of that the table.
 const BYTES_PER_BYTE: usize = 200;
-/// Bytes that they may take whatever came: serde believes a length up to 1 MiB of memory, and an
-/// empty table has its shards.
-const BYTES: usize = 8 << 20;
+/// Bytes that they may take whatever came: what a length makes them believe, and an empty table has
+/// its shards.
+const BYTES: usize = BELIEVED_BYTES + (7 << 20);
 
 #[derive(Debug, Arbitrary)]
 enum Input<'a> {
