@@ -6,6 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A moment on the history's one clock, in nanoseconds since the history began.
 #[derive(
@@ -83,6 +84,39 @@ pub enum Told {
     },
     /// No answer, or one that says so (504). The effect may have happened, or may yet.
     Unknown,
+}
+
+impl Told {
+    /// What an HTTP answer of this status and body tells whoever asked so.
+    pub fn of(ask: &Ask, status: u16, body: &Value) -> Self {
+        let number = |field: &str| body[field].as_u64().unwrap_or_default();
+        let attempts = u32::try_from(number("lockAcquisitionAttempts")).unwrap_or(u32::MAX);
+        match (status, ask) {
+            (200, Ask::Acquire { .. }) => Self::Granted {
+                token: number("fencingToken"),
+                expires_in_ms: number("expiresIn"),
+                waited_ms: number("waited"),
+                attempts,
+            },
+            (200, Ask::Extend { .. }) => Self::Extended {
+                token: number("fencingToken"),
+                expires_in_ms: number("expiresIn"),
+            },
+            (200, Ask::Release) => Self::Released,
+            (200, Ask::Look) => Self::Held {
+                token: number("fencingToken"),
+                expires_in_ms: number("expiresIn"),
+                waiting: number("waiting"),
+            },
+            (404, Ask::Look) => Self::Free,
+            (504, _) => Self::Unknown,
+            _ => Self::Refused {
+                status,
+                code: body["code"].as_str().unwrap_or_default().to_owned(),
+                attempts,
+            },
+        }
+    }
 }
 
 /// One HTTP request and what came of it.

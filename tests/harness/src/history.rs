@@ -106,32 +106,5 @@ pub fn acquire(body: &Value) -> Ask {
 
 /// What an answer tells whoever asked so.
 pub fn told(ask: &Ask, answer: &Answer) -> Told {
-    let body = answer.json();
-    let number = |field: &str| body[field].as_u64().unwrap_or_default();
-    let attempts = u32::try_from(number("lockAcquisitionAttempts")).unwrap_or(u32::MAX);
-    match (answer.status, ask) {
-        (200, Ask::Acquire { .. }) => Told::Granted {
-            token: number("fencingToken"),
-            expires_in_ms: number("expiresIn"),
-            waited_ms: number("waited"),
-            attempts,
-        },
-        (200, Ask::Extend { .. }) => Told::Extended {
-            token: number("fencingToken"),
-            expires_in_ms: number("expiresIn"),
-        },
-        (200, Ask::Release) => Told::Released,
-        (200, Ask::Look) => Told::Held {
-            token: number("fencingToken"),
-            expires_in_ms: number("expiresIn"),
-            waiting: number("waiting"),
-        },
-        (404, Ask::Look) => Told::Free,
-        (504, _) => Told::Unknown,
-        (status, _) => Told::Refused {
-            status,
-            code: answer.code(),
-            attempts,
-        },
-    }
+    Told::of(ask, answer.status, &answer.json())
 }

@@ -70,36 +70,6 @@ impl Question {
         };
         request.body(Full::new(body)).expect("a fixed form")
     }
-
-    fn told(&self, status: u16, body: &Value) -> Told {
-        let number = |name: &str| body[name].as_u64().unwrap_or_default();
-        let attempts = u32::try_from(number("lockAcquisitionAttempts")).unwrap_or(u32::MAX);
-        match (status, &self.ask) {
-            (200, Ask::Acquire { .. }) => Told::Granted {
-                token: number("fencingToken"),
-                expires_in_ms: number("expiresIn"),
-                waited_ms: number("waited"),
-                attempts,
-            },
-            (200, Ask::Extend { .. }) => Told::Extended {
-                token: number("fencingToken"),
-                expires_in_ms: number("expiresIn"),
-            },
-            (200, Ask::Release) => Told::Released,
-            (200, Ask::Look) => Told::Held {
-                token: number("fencingToken"),
-                expires_in_ms: number("expiresIn"),
-                waiting: number("waiting"),
-            },
-            (404, Ask::Look) => Told::Free,
-            (504, _) => Told::Unknown,
-            _ => Told::Refused {
-                status,
-                code: body["code"].as_str().unwrap_or_default().to_owned(),
-                attempts,
-            },
-        }
-    }
 }
 
 struct Open {
@@ -194,7 +164,7 @@ impl<'a> Exchange<'a> {
         let log_index = log_index(&response);
         let body = response.into_body().collect().await.ok()?.to_bytes();
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Some((question.told(status, &body), log_index))
+        Some((Told::of(&question.ask, status, &body), log_index))
     }
 }
 
