@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::process;
@@ -31,15 +31,10 @@ pub(crate) struct Faults {
 
 /// Runs the matrix; false where a row failed.
 pub(crate) fn run(workspace: &Workspace, faults: &Faults) -> Result<bool> {
-    let mut build = vec![
-        "build",
-        "--locked",
-        "--package",
-        "evermind",
-        "--bin",
-        "evermind",
-    ];
-    build.extend(["--package", "evermind-faults"]);
+    // `--bin` chooses among the targets of every package named: each program is named.
+    let mut build = vec!["build", "--locked"];
+    build.extend(["--package", "evermind", "--bin", "evermind"]);
+    build.extend(["--package", "evermind-faults", "--bin", "evermind-faults"]);
     if faults.release {
         build.push("--release");
     }
@@ -63,7 +58,10 @@ pub(crate) fn run(workspace: &Workspace, faults: &Faults) -> Result<bool> {
     }
     command.arg("--dir");
     command.arg(workspace.target_dir()?.join("faults"));
-    Ok(command.status()?.success())
+    let status = command.status();
+    Ok(status
+        .with_context(|| format!("starting {program}"))?
+        .success())
 }
 
 fn path(path: &Path) -> String {

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::image::Images;
 use crate::lan::Lan;
-use crate::setup::Setup;
+use crate::setup::{Clocks, RATES, Setup};
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const LEADER_WITHIN: Duration = Duration::from_secs(20);
@@ -53,6 +53,12 @@ impl Cluster {
     /// Everything that three nodes need, none of them started. `dir` is empty.
     pub(crate) fn prepare(setup: &Setup, dir: &Path) -> Self {
         let secrets = Secrets::write(dir);
+        if setup.clocks == Clocks::Rates {
+            for (id, rate) in RATES {
+                let says = format!("+0 x{rate}\n");
+                std::fs::write(dir.join(format!("clock-{id}")), says).expect("a file for a clock");
+            }
+        }
         let ports = Ports::reserve();
         let lan = setup.network.then(|| Lan::make(ports.block()));
         let images = setup.image_mib.map(|mib| Images::make(dir, mib));

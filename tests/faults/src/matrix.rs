@@ -219,7 +219,7 @@ pub(crate) const ROWS: &[Row] = &[
         number: 23,
         fault: "monotonic rate +-10% on the leader",
         setup: Setup {
-            clocks: Clocks::All,
+            clocks: Clocks::Rates,
             rate_per_mille: 100,
             seconds: 30,
             ..USUAL

@@ -5,13 +5,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use evermind_checker::history::{Ask, Told};
 use evermind_harness::cluster::NODES;
+use evermind_harness::until;
 
 use crate::caller::Operation;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, others};
 use crate::scene::Scene;
+use crate::setup::RATES;
 
 const HOUR_S: i64 = 3_600;
 const MILLION: u128 = 1_000_000;
+/// It may lack what the two others have committed, and is not elected then.
+const LEADS_WITHIN: Duration = Duration::from_mins(2);
 /// The client that measures leases is numbered apart from those of the load.
 const PROBE: u64 = 1_200;
 
@@ -102,31 +106,43 @@ fn unix_seconds(line: &str) -> Option<u64> {
     Some((days - 719_469) * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
-/// One node's every clock runs 10% fast, then 10% slow, leading for a part of the time. The bound:
-/// no lease ends earlier than its length divided by 1.1, by true time.
+/// One node's every clock runs 10% fast, another's 10% slow, and each leads in turn. The bound: no
+/// lease ends earlier than its length divided by 1.1, by true time.
 pub(crate) fn rate(scene: &Scene<'_>) {
     let cluster = scene.cluster;
+    let leaders = [
+        (RATES[0].0, "leases seen 10% short under a fast leader"),
+        (RATES[1].0, "leases seen 10% long under a slow leader"),
+    ];
     while scene.goes_on() {
-        for (says, name, fast) in [
-            ("+0 x1.1", "leases seen 10% short under a fast leader", true),
-            ("+0 x0.9", "leases seen 10% long under a slow leader", false),
-        ] {
+        for (skewed, name) in leaders {
             scene.work();
-            let skewed = cluster.leader();
-            for id in NODES {
-                set(cluster, id, if id == skewed { says } else { "+0" });
-            }
+            until("the node whose clock is off leads", LEADS_WITHIN, || {
+                if cluster.leader() == skewed {
+                    return Some(());
+                }
+                // Whoever was up all along asks for votes first, be its clock ever so slow.
+                let term = cluster.term();
+                for other in others(skewed) {
+                    cluster.kill(other);
+                }
+                for other in others(skewed) {
+                    cluster.launch(other);
+                }
+                cluster.await_ready();
+                scene.await_term_above(term, &NODES);
+                None
+            });
             scene.inject();
-            scene.spell(500);
             for _ in 0..3 {
-                let leader_before = cluster.leader();
+                let term = cluster.term();
                 let (lease_ms, lasted) = lease_by_true_time(scene);
-                let still_leads = leader_before == skewed && cluster.leader() == skewed;
+                let still_leads = cluster.leader() == skewed && cluster.term() == term;
                 let lasted = lasted.as_micros() * MILLION / u128::from(lease_ms * 1_000);
                 scene.require(lasted >= MILLION * 10 / 11, || {
                     format!("a lease of {lease_ms} ms ended after {lasted} millionths of it")
                 });
-                let seen = if fast {
+                let seen = if skewed == RATES[0].0 {
                     lasted < MILLION * 97 / 100
                 } else {
                     lasted > MILLION * 107 / 100
@@ -134,9 +150,6 @@ pub(crate) fn rate(scene: &Scene<'_>) {
                 scene.effect(name, u64::from(still_leads && seen));
             }
         }
-    }
-    for id in NODES {
-        set(cluster, id, "+0");
     }
 }
 
