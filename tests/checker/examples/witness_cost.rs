@@ -65,6 +65,7 @@ fn main() {
     let ends = Ends {
         used: BTreeMap::from([(1, state.used.clone())]),
         tables: BTreeMap::from([(1, state)]),
+        ..Ends::default()
     };
     let logs: Vec<_> = (1..=3)
         .map(|node| NodeLog::of(node, entries.iter().cloned()))

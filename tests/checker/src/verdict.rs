@@ -120,6 +120,8 @@ pub struct Verdict {
     pub resolved: u64,
     /// How many windows the general search went through.
     pub windows: u64,
+    /// How many views of a running node's table were held against the log.
+    pub live_views: u64,
 }
 
 impl Verdict {
@@ -132,6 +134,7 @@ impl Verdict {
         self.ambiguous = self.ambiguous.max(other.ambiguous);
         self.resolved = self.resolved.max(other.resolved);
         self.windows += other.windows;
+        self.live_views += other.live_views;
     }
 
     /// Adds what was found of another history: every count adds up.
@@ -142,6 +145,7 @@ impl Verdict {
         self.ambiguous += other.ambiguous;
         self.resolved += other.resolved;
         self.windows += other.windows;
+        self.live_views += other.live_views;
     }
 
     /// Whether nothing is broken and nothing undecided.
@@ -172,11 +176,12 @@ impl fmt::Display for Verdict {
         writeln!(
             f,
             "{} operations checked ({} ambiguous, {} resolved from the log), {} windows searched, \
-             {} violations, {} undecided",
+             {} views of running nodes, {} violations, {} undecided",
             self.operations,
             self.ambiguous,
             self.resolved,
             self.windows,
+            self.live_views,
             self.violations.len(),
             self.undecided.len()
         )?;

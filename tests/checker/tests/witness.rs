@@ -5,7 +5,7 @@ mod story;
 
 use evermind_checker::committed::Committed;
 use evermind_checker::history::{Ask, Moment, Told};
-use evermind_checker::witness::{Ends, Entries, check_witness};
+use evermind_checker::witness::{Ends, Entries, LiveLock, check_witness};
 use evermind_checker::{Check, ClockBound};
 use evermind_lock::command::Action;
 use evermind_lock::names::Holder;
@@ -277,6 +277,81 @@ fn w5_a_node_with_another_table() {
     ends.tables.get_mut(&3).unwrap().digest ^= 1;
     let verdict = check_witness(&story.history, &story.committed(), ClockBound::EXACT, &ends);
     assert_eq!(verdict.count(Check::W5), 1, "{verdict}");
+}
+
+/// A story with the views that its nodes gave on the way: of one held lock with a line, and of none.
+fn watched() -> (Story, Ends) {
+    let mut story = Story::new();
+    let mut live = vec![story.live(1)];
+    story.ask("k", "a", acquire(5_000));
+    story.ask("k", "b", acquire(5_000));
+    live.push(story.live(2));
+    story.wait(100);
+    story.ask("k", "a", Ask::Release);
+    live.push(story.live(3));
+    story.ask("k", "b", Ask::Release);
+    story.end();
+    let mut ends = story.ends();
+    ends.live.append(&mut live);
+    (story, ends)
+}
+
+fn judged(story: &Story, ends: &Ends) -> evermind_checker::Verdict {
+    check_witness(&story.history, &story.committed(), ClockBound::EXACT, ends)
+}
+
+#[test]
+fn w5_what_running_nodes_showed_passes() {
+    let (story, mut ends) = watched();
+    let verdict = judged(&story, &ends);
+    verdict.assert_clean();
+    assert_eq!(verdict.live_views, 6);
+    // Not sure of when: it is what was so at one of these entries.
+    let last = story.next() - 1;
+    for view in &mut ends.live {
+        (view.from, view.until) = (0, last);
+    }
+    judged(&story, &ends).assert_clean();
+}
+
+/// A live table that has gone wrong, over a disk on which all is well.
+#[test]
+fn w5_a_running_node_that_serves_another_table_than_it_has_stored() {
+    let wrong = |change: fn(&mut LiveLock)| {
+        let (story, mut ends) = watched();
+        let views = ends.live.iter_mut();
+        let view = views.rev().find(|view| view.held.len() == 1).unwrap();
+        change(view.held.get_mut("k").unwrap());
+        let verdict = judged(&story, &ends);
+        assert_eq!(verdict.count(Check::W5), 1, "{verdict}");
+        assert_eq!(verdict.violations.len(), 1, "{verdict}");
+    };
+    wrong(|lock| lock.token += 1);
+    wrong(|lock| lock.expires_in_ms += 1);
+    wrong(|lock| lock.waiting += 1);
+    wrong(|lock| lock.fifo = !lock.fifo);
+}
+
+#[test]
+fn w5_a_running_node_with_a_lock_too_many_too_few_or_of_an_entry_that_nobody_has() {
+    let wrong = |change: fn(&mut Ends)| {
+        let (story, mut ends) = watched();
+        change(&mut ends);
+        let verdict = judged(&story, &ends);
+        assert_eq!(verdict.count(Check::W5), 1, "{verdict}");
+    };
+    wrong(|ends| ends.live[4].held.clear());
+    wrong(|ends| ends.live[0].held = ends.live[4].held.clone());
+    wrong(|ends| (ends.live[1].from, ends.live[1].until) = (1_000, 1_000));
+    wrong(|ends| ends.live[1].until = 1_000 + std::mem::replace(&mut ends.live[1].from, 1_000));
+    wrong(|ends| {
+        ends.live[2]
+            .used
+            .as_mut()
+            .unwrap()
+            .values_mut()
+            .for_each(|u| *u += 1)
+    });
 }
 
 #[test]

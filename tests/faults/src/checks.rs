@@ -15,11 +15,13 @@ use evermind_storage::runner::Threads;
 
 use crate::archive;
 use crate::cluster::Cluster;
+use crate::load::Load;
 
 /// Checks what the clients saw. Where the nodes came to rest in agreement on `applied`, their logs
 /// are the witness, and their tables must be one.
 pub(crate) fn check(
     history: &History,
+    load: &Load,
     cluster: &Cluster,
     rate_per_mille: u64,
     applied: Option<u64>,
@@ -27,7 +29,8 @@ pub(crate) fn check(
     let clocks = ClockBound { rate_per_mille };
     let witness = applied.map(|applied| committed(cluster, applied));
     match witness {
-        Some(Ok((committed, ends))) => {
+        Some(Ok((committed, mut ends))) => {
+            ends.live = load.watch.views();
             let mut verdict = check_witness(history, &committed, clocks, &ends);
             // The order of the line is the witness's: only the log knows who was passed over because
             // their node was silent.

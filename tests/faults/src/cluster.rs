@@ -28,6 +28,7 @@ const LOOK_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) api_key: String,
+    pub(crate) admin_token: String,
     nodes: Vec<NodeProcess>,
     /// The network that joins the nodes, where the row plays with it.
     pub(crate) lan: Option<Lan>,
@@ -95,6 +96,7 @@ impl Cluster {
             .collect();
         Self {
             api_key: secrets.api_key,
+            admin_token: secrets.admin_token,
             nodes,
             lan,
             images,

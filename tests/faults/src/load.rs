@@ -9,6 +9,7 @@ use evermind_checker::history::Recorder;
 use crate::cluster::Cluster;
 use crate::store::Stores;
 use crate::time::Timeline;
+use crate::watch::Watch;
 use crate::worker::Worker;
 
 /// Clients that run, as the injector of faults sees them.
@@ -17,6 +18,7 @@ pub(crate) struct Load {
     pub(crate) recorder: Recorder,
     pub(crate) timeline: Timeline,
     pub(crate) stores: Stores,
+    pub(crate) watch: Watch,
     stop: AtomicBool,
     answered: AtomicU64,
     failures: Mutex<Vec<String>>,
@@ -28,6 +30,7 @@ impl Load {
             recorder: Recorder::default(),
             timeline: Timeline::start(),
             stores: Stores::default(),
+            watch: Watch::default(),
             stop: AtomicBool::new(false),
             answered: AtomicU64::new(0),
             failures: Mutex::default(),
@@ -78,6 +81,7 @@ impl Load {
                     }
                 });
             }
+            scope.spawn(|| self.watch.run(cluster, || self.is_over()));
             story()
         })
     }

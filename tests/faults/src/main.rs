@@ -23,6 +23,7 @@ mod store;
 mod time;
 mod tool;
 mod trace;
+mod watch;
 mod worker;
 
 use std::fs;

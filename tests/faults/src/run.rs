@@ -56,9 +56,9 @@ pub(crate) fn run(row: &Row, seconds: u64, dir: &Path, seed: u64) -> Outcome {
         }
         let mut told = told.unwrap_or_default();
         told.why.extend(unexpected_panics(row, &cluster));
-        let found = load
-            .recorder
-            .with(|history| checks::check(history, &cluster, row.setup.rate_per_mille, applied));
+        let found = load.recorder.with(|history| {
+            checks::check(history, &load, &cluster, row.setup.rate_per_mille, applied)
+        });
         (told, found)
     });
     if let Some((told, found)) = finished {
@@ -89,6 +89,9 @@ fn tell(row: &Row, seconds: u64, cluster: &Cluster, load: &Load, seed: u64) -> S
         Some(_) => attempt(&mut why, || settle(cluster)),
         None => None,
     };
+    if applied.is_some() {
+        why.extend(load.watch.at_rest(cluster).err());
+    }
     why.extend(scene.faults());
     if scene.injected() == 0 || scene.effects().is_empty() {
         why.push("no fault was injected, or nothing was observed of it".to_owned());

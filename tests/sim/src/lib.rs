@@ -16,6 +16,7 @@ pub mod dice;
 pub mod disk;
 pub mod host;
 pub mod invariants;
+pub mod live;
 pub mod net;
 pub mod node;
 pub mod run;

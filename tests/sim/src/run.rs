@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::chaos::{Chaos, Kind};
 use crate::dice::Dice;
 use crate::invariants::{self, Invariant, Look};
+use crate::live::Live;
 use crate::net::Effects;
 use crate::node::NODES;
 use crate::trace::Trace;
@@ -60,6 +61,7 @@ struct Run {
     world: World,
     chaos: Chaos,
     invariants: Vec<Box<dyn Invariant>>,
+    live: Live,
     healed_at_us: Option<u64>,
     stay_us: u64,
 }
@@ -76,16 +78,18 @@ pub fn seed(seed: u64, trace: &Trace) -> Report {
         world,
         chaos: Chaos::new(dice.named("chaos")),
         invariants: invariants::all(),
+        live: Live::default(),
         healed_at_us: None,
         stay_us: dice.named("stay").pick(&STAY_US),
     };
-    let mut broken = run.trouble().and_then(|()| run.heal()).err();
+    let whole = run.trouble().and_then(|()| run.heal());
+    let mut broken = whole.and_then(|()| run.live.at_rest(&mut run.world)).err();
     let healed_us = run.world.now_us() - run.healed_at_us.unwrap_or(run.world.now_us());
     let effects = run.world.net.effects();
     let starts = run.world.places.values().map(|place| place.starts).sum();
     let simulated_us = run.world.now_us();
     let kinds: Vec<Kind> = run.chaos.injected().keys().copied().collect();
-    let outcome = verdict::check(&mut run.world, broken.take(), kinds);
+    let outcome = verdict::check(&mut run.world, broken.take(), kinds, run.live.into_views());
     let (lines, digest) = trace.digest();
     Report {
         seed,
@@ -108,6 +112,7 @@ impl Run {
         while self.world.now_us() < TROUBLE_US {
             self.world.tick();
             self.chaos.tick(&mut self.world)?;
+            self.live.tick(&self.world);
             self.look()?;
         }
         Ok(())
@@ -124,6 +129,7 @@ impl Run {
         loop {
             self.world.tick();
             self.chaos.look_after_processes(&mut self.world)?;
+            self.live.tick(&self.world);
             self.look()?;
             let now_us = self.world.now_us();
             if now_us - healed_at_us > HEAL_US_MAX {

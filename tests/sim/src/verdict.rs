@@ -6,7 +6,7 @@ use std::sync::Arc;
 use evermind_checker::committed::{Committed, NodeLog};
 use evermind_checker::history::{History, Told};
 use evermind_checker::stored::StoredNode;
-use evermind_checker::witness::{Ends, check_witness};
+use evermind_checker::witness::{Ends, LiveView, check_witness};
 use evermind_checker::{
     Check, ClockBound, Verdict, Violation, WindowOptions, check_direct, search,
 };
@@ -80,6 +80,7 @@ pub fn check(
     world: &mut World,
     broken: Option<String>,
     kinds: impl IntoIterator<Item = Kind>,
+    live: Vec<LiveView>,
 ) -> Outcome {
     let applied = world.applied();
     for id in NODES {
@@ -108,7 +109,8 @@ pub fn check(
         return outcome;
     }
     match committed(world, applied) {
-        Ok((committed, ends)) => {
+        Ok((committed, mut ends)) => {
+            ends.live = live;
             outcome.entries = committed.len() as u64;
             let witness = check_witness(&history, &committed, clocks, &ends);
             // The order of the line is the witness's: only the log knows who was passed over because

@@ -6,6 +6,7 @@ mod brackets;
 mod expected;
 mod line;
 mod once;
+mod present;
 mod replay;
 mod replicas;
 
@@ -18,6 +19,7 @@ use crate::history::{Ask, History, Record, Told};
 use crate::stored::TableState;
 use crate::verdict::{Check, ClockBound, Verdict, Violation};
 
+pub use present::{LiveLock, LiveView};
 pub use replay::Entries;
 
 /// What is there in the end: whatever is missing is not checked.
@@ -27,6 +29,8 @@ pub struct Ends {
     pub tables: BTreeMap<NodeId, TableState>,
     /// What each node says that each licence was charged, in its current period.
     pub used: BTreeMap<NodeId, BTreeMap<LicenceId, u64>>,
+    /// What the nodes showed of their tables while they ran.
+    pub live: Vec<LiveView>,
 }
 
 /// Checks a history against the committed log: W0 to W5, and Q on the log.
@@ -50,6 +54,7 @@ pub fn check_witness(
     brackets::check_clock(history, &replay, clocks, &mut verdict);
     line::check(history, &replay, &mut verdict);
     replicas::check(committed, &replay, ends, &mut verdict);
+    present::check(committed, &ends.live, &mut verdict);
     verdict
 }
 

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use evermind_checker::committed::{Committed, NodeLog};
 use evermind_checker::history::{Ask, History, Moment, Record, Told};
+use evermind_checker::spec::LineView;
 use evermind_checker::stored::TableState;
-use evermind_checker::witness::{Ends, check_witness};
+use evermind_checker::witness::{Ends, LiveLock, LiveView, check_witness};
 use evermind_checker::{Check, ClockBound, Verdict};
 use evermind_lock::command::{
     Acquire, Action, Attachment, Command, Extend, Idempotency, KeyHash, KeyId, OpId, Operation,
@@ -246,6 +247,29 @@ impl Story {
         Ends {
             tables: (1..=3).map(|node| (node, state.clone())).collect(),
             used: (1..=3).map(|node| (node, used.clone())).collect(),
+            live: (1..=3).map(|node| self.live(node)).collect(),
+        }
+    }
+
+    /// What a running node shows of its table now.
+    pub(crate) fn live(&self, node: u64) -> LiveView {
+        let state = TableState::of(&self.table, self.next() - 1);
+        let lock = |(resource, line): (&Resource, &LineView)| {
+            let lock = LiveLock {
+                token: line.token,
+                expires_in_ms: line.expires_ms - state.now_ms,
+                waiting: line.waiting,
+                fifo: line.fifo,
+            };
+            (resource.key.as_str().to_owned(), lock)
+        };
+        LiveView {
+            node,
+            from: state.applied,
+            until: state.applied,
+            caller: KeyId(1),
+            held: state.held.iter().map(lock).collect(),
+            used: Some(state.used),
         }
     }
 

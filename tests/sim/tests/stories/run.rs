@@ -23,5 +23,6 @@ fn a_whole_seed_is_clean_and_not_for_want_of_trouble() {
     assert!(report.healed_us < 30_000_000, "{report:?}");
     assert!(outcome.grants > 0 && outcome.entries > 0, "{report:?}");
     assert!(outcome.verdict.operations > 0, "{report:?}");
+    assert!(outcome.verdict.live_views > 100, "{report:?}");
     assert!(report.effects.delivered > 1_000, "{report:?}");
 }
