@@ -16,6 +16,7 @@ mod alone;
 mod bad_callers;
 mod bad_http;
 mod bad_json;
+mod bench_command;
 mod contract;
 mod crash;
 mod dev;

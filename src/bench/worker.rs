@@ -61,9 +61,9 @@ impl Worker {
         }
     }
 
-    /// Connects, and takes the locks that `hold` holds, before anything is measured.
+    /// Connects, and takes the locks that `extend` extends, before anything is measured.
     pub(super) async fn prepare(mut self) -> Self {
-        if self.plan.workload == Workload::Hold {
+        if self.plan.workload == Workload::Extend {
             let until = Instant::now() + self.plan.duration;
             for turn in 0..self.own_keys() {
                 self.choose(turn);
@@ -77,20 +77,29 @@ impl Worker {
 
     /// Works until `end`.
     pub(super) async fn run(mut self, end: Instant) {
-        while Instant::now() < end {
+        while Instant::now() < end && !self.is_done() {
             self.choose(self.cycles);
             let start = Instant::now();
             let done = match self.plan.workload {
-                Workload::Hold => self.act(Op::Extend).await,
+                Workload::Hold => self.act(Op::Acquire).await,
+                Workload::Extend => self.act(Op::Extend).await,
                 _ => self.act(Op::Acquire).await && self.act(Op::Release).await,
             };
-            self.cycles += 1;
+            // What `hold` did not get it asks for again; its uuid makes that harmless.
+            if done || self.plan.workload != Workload::Hold {
+                self.cycles += 1;
+            }
             if done {
                 self.tally.borrow_mut().cycle(start.elapsed());
             } else {
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+
+    /// Only `hold` comes to an end of its own.
+    fn is_done(&self) -> bool {
+        self.plan.workload == Workload::Hold && self.cycles >= self.own_keys()
     }
 
     /// Which lock, and under which name, this turn is about.
@@ -104,16 +113,23 @@ impl Worker {
                 self.key = self.number + self.plan.clients * (turn % self.own_keys());
                 self.uuid = turn;
             }
-            Workload::Hold => {
+            Workload::Hold | Workload::Extend => {
                 self.key = self.number + self.plan.clients * (turn % self.own_keys());
                 self.uuid = self.key;
             }
         }
     }
 
-    /// How many locks are this client's alone.
+    /// How many locks are this client's alone. Only what `hold` holds must add up.
     fn own_keys(&self) -> u64 {
-        (self.plan.keys / self.plan.clients).max(1)
+        let (keys, clients) = (self.plan.keys, self.plan.clients);
+        let more = self.plan.workload == Workload::Hold && self.number < keys % clients;
+        (keys / clients).max(1) + u64::from(more)
+    }
+
+    /// Whether others may be in line for what this client releases.
+    fn has_line(&self) -> bool {
+        matches!(self.plan.workload, Workload::Contended | Workload::Fifo)
     }
 
     /// One operation, once. Whether it was done.
@@ -122,14 +138,22 @@ impl Worker {
             self.connect().await;
         }
         self.write_body(op);
+        let has_line = self.has_line();
         let Some(connection) = &mut self.connection else {
             return false;
         };
+        if op == Op::Release && has_line {
+            self.tally.borrow_mut().releases(self.key, self.number);
+        }
         let start = Instant::now();
         let post = connection.post(op.path(), &self.body);
         let failure = match tokio::time::timeout(ANSWER_MAX, post).await {
             Ok(Ok(answer)) if answer.status == 200 => {
-                self.tally.borrow_mut().done(op, start);
+                let mut tally = self.tally.borrow_mut();
+                tally.done(op, start);
+                if op == Op::Acquire && has_line {
+                    tally.granted(self.key, self.number, start);
+                }
                 return true;
             }
             Ok(Ok(answer)) => {
@@ -161,18 +185,21 @@ impl Worker {
     fn write_body(&mut self, op: Op) {
         self.body.clear();
         let uuid = (self.plan.run, self.number, self.uuid);
-        write!(
-            self.body,
-            r#"{{"key":"bench-{}","uuid":"{:x}-{}-{}""#,
-            self.key, uuid.0, uuid.1, uuid.2
-        )
+        match self.plan.workload {
+            // Or a run would find the locks that the last one left to run out.
+            Workload::Hold | Workload::Extend => {
+                write!(self.body, r#"{{"key":"bench-{:x}-{}""#, uuid.0, self.key)
+            }
+            _ => write!(self.body, r#"{{"key":"bench-{}""#, self.key),
+        }
+        .and_then(|()| write!(self.body, r#","uuid":"{:x}-{}-{}""#, uuid.0, uuid.1, uuid.2))
         .and_then(|()| match (op, self.plan.workload) {
             (Op::Release, _) => write!(self.body, "}}"),
             (Op::Extend, _) => write!(self.body, r#","extendBy":1}}"#),
             (Op::Acquire, Workload::Cycle) => {
                 write!(self.body, r#","lease":{LEASE_MS},"retryAttempts":0}}"#)
             }
-            (Op::Acquire, Workload::Hold) => {
+            (Op::Acquire, Workload::Hold | Workload::Extend) => {
                 // It lasts for the taking, the measuring, and a minute.
                 let lease = self.plan.duration * 2 + Duration::from_mins(1);
                 let lease = crate::duration::as_ms(lease).min(86_000_000);
@@ -234,12 +261,28 @@ mod tests {
     }
 
     #[test]
+    fn hold_takes_every_lock_once() {
+        let mut seen = std::collections::BTreeSet::new();
+        for number in 0..3 {
+            let mut worker = worker(Workload::Hold, number, 3, 8);
+            while !worker.is_done() {
+                worker.choose(worker.cycles);
+                worker.cycles += 1;
+                assert!(seen.insert(worker.key), "{}", worker.key);
+            }
+        }
+        assert_eq!(seen.len(), 8);
+        assert_eq!(seen.last(), Some(&7));
+    }
+
+    #[test]
     fn bodies_are_json() {
         for workload in [
             Workload::Cycle,
             Workload::Contended,
             Workload::Fifo,
             Workload::Hold,
+            Workload::Extend,
         ] {
             let mut worker = worker(workload, 1, 2, 4);
             for op in [Op::Acquire, Op::Extend, Op::Release] {
