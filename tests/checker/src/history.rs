@@ -70,6 +70,9 @@ pub enum Told {
         expires_in_ms: u64,
         /// How many can be granted after it.
         waiting: u64,
+        /// Whether the holder asked for order.
+        #[serde(default)]
+        fifo: bool,
     },
     /// A look found the lock free.
     Free,
@@ -107,6 +110,7 @@ impl Told {
                 token: number("fencingToken"),
                 expires_in_ms: number("expiresIn"),
                 waiting: number("waiting"),
+                fifo: body["fifo"].as_bool().unwrap_or_default(),
             },
             (404, Ask::Look) => Self::Free,
             (504, _) => Self::Unknown,

@@ -117,6 +117,7 @@ impl Script {
             token,
             expires_in_ms: 1,
             waiting: 0,
+            fifo: true,
         };
         self.add(Ask::Look, "", span, told)
     }

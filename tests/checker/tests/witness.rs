@@ -279,6 +279,110 @@ fn w5_a_node_with_another_table() {
     assert_eq!(verdict.count(Check::W5), 1, "{verdict}");
 }
 
+/// A free lock, one with a line, one without, and a look at each.
+fn looked_at() -> Story {
+    let mut story = Story::new();
+    story.look("k");
+    story.ask("k", "a", acquire(5_000));
+    story.look("k");
+    story.ask("k", "b", acquire(5_000));
+    story.wait(100);
+    story.ask("l", "c", acquire(5_000));
+    story.look("k");
+    story.ask("k", "a", Ask::Release);
+    story.ask("k", "b", Ask::Release);
+    story.look("k");
+    story.end();
+    story
+}
+
+fn looks(story: &mut Story) -> Vec<&mut evermind_checker::history::Record> {
+    let records = story.history.records.iter_mut();
+    records.filter(|record| record.ask == Ask::Look).collect()
+}
+
+#[test]
+fn l_looks_that_are_so_pass_whatever_of_them_is_not_sure() {
+    let mut story = looked_at();
+    story.check().assert_clean();
+    // They took all the time, and may have seen any state.
+    for look in looks(&mut story) {
+        (look.invoked, look.returned) = (Moment(0), Moment(u64::MAX));
+    }
+    story.check().assert_clean();
+}
+
+#[test]
+fn l_a_look_that_differs_in_one_thing_from_what_was_so() {
+    let change = |change: fn(&mut u64, &mut u64, &mut u64, &mut bool)| {
+        let mut story = looked_at();
+        match &mut looks(&mut story)[2].told {
+            Told::Held {
+                token,
+                expires_in_ms,
+                waiting,
+                fifo,
+            } => change(token, expires_in_ms, waiting, fifo),
+            other => panic!("it was {other:?}"),
+        }
+        story.breaks(&[Check::L]);
+    };
+    change(|token, _, _, _| *token += 1);
+    change(|_, expires, _, _| *expires += 1);
+    change(|_, expires, _, _| *expires -= 1);
+    change(|_, _, waiting, _| *waiting += 1);
+    change(|_, _, waiting, _| *waiting -= 1);
+    change(|_, _, _, fifo| *fifo = false);
+}
+
+/// The right token, and all the rest of another time.
+#[test]
+fn l_a_look_that_saw_the_past_or_the_future() {
+    let swap = |a: usize, b: usize| {
+        let mut story = looked_at();
+        let told = looks(&mut story)[b].told.clone();
+        looks(&mut story)[a].told = told;
+        let verdict = story.check();
+        assert_eq!(verdict.count(Check::L), 1, "{verdict}");
+        assert_eq!(verdict.violations.len(), 1, "{verdict}");
+    };
+    swap(1, 2);
+    swap(2, 1);
+    swap(3, 2);
+    swap(1, 0);
+}
+
+/// Each may have seen either state; the second did not see the older one after the first saw the
+/// newer.
+#[test]
+fn l_two_looks_that_saw_things_in_the_wrong_order() {
+    let mut story = Story::new();
+    story.ask("k", "a", acquire(5_000));
+    story.look("k");
+    story.ask("k", "b", acquire(5_000));
+    story.look("k");
+    story.ask("k", "a", Ask::Release);
+    story.ask("k", "b", Ask::Release);
+    story.end();
+    let release = story.record("b").returned;
+    let mut seen = looks(&mut story);
+    (seen[0].invoked, seen[0].returned) = (Moment(0), Moment(1));
+    (seen[1].invoked, seen[1].returned) = (Moment(2), release);
+    for record in &mut story.history.records {
+        if record.ask != Ask::Look {
+            record.invoked = Moment(0);
+            record.returned = release;
+        }
+    }
+    story.check().assert_clean();
+    let mut seen = looks(&mut story);
+    let newer = seen[1].told.clone();
+    let older = std::mem::replace(&mut seen[0].told, newer);
+    seen[1].told = older;
+    let verdict = story.check();
+    assert_eq!(verdict.count(Check::L), 1, "{verdict}");
+}
+
 /// A story with the views that its nodes gave on the way: of one held lock with a line, and of none.
 fn watched() -> (Story, Ends) {
     let mut story = Story::new();
@@ -399,6 +503,7 @@ enum Next {
     Wait(u64),
     Tick,
     HangUp(usize),
+    Look(usize),
 }
 
 fn next() -> impl Strategy<Value = Next> {
@@ -413,6 +518,7 @@ fn next() -> impl Strategy<Value = Next> {
         1 => (3_000..5_000_u64).prop_map(Next::Wait),
         2 => Just(Next::Tick),
         2 => (0..8_usize).prop_map(Next::HangUp),
+        3 => (0..3_usize).prop_map(Next::Look),
     ]
 }
 
@@ -437,6 +543,7 @@ fn tell(plan: &[Next]) -> Story {
             }
             Next::Wait(ms) => story.wait(*ms),
             Next::Tick => story.tick(),
+            Next::Look(k) => story.look(&key(k)),
             Next::HangUp(back) => {
                 if let Some((id, k, u)) = asked.iter().rev().nth(*back) {
                     story.hang_up(*id, k, u);

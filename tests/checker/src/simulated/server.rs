@@ -269,6 +269,7 @@ impl Server {
                     token: hold.token,
                     expires_in_ms: hold.told_ends_ms.saturating_sub(now_ms),
                     waiting: lock.line.len() as u64,
+                    fifo: true,
                 });
                 server.answer(number, told);
             }

@@ -55,19 +55,22 @@ impl Model {
         })
     }
 
+    /// A held lock and its line; `None` if it is free.
+    pub fn line(&self, resource: &Resource) -> Option<LineView> {
+        let grant = self.grants.get(resource)?;
+        let ready = self.ready.get(resource);
+        Some(LineView {
+            token: grant.token,
+            expires_ms: grant.expires_ms,
+            waiting: ready.map_or(0, std::collections::BTreeSet::len) as u64,
+            fifo: grant.fifo,
+        })
+    }
+
     /// Every held lock.
     pub fn held_locks(&self) -> BTreeMap<Resource, LineView> {
-        let view = |(resource, grant): (&Resource, &super::Grant)| {
-            let ready = self.ready.get(resource);
-            let view = LineView {
-                token: grant.token,
-                expires_ms: grant.expires_ms,
-                waiting: ready.map_or(0, std::collections::BTreeSet::len) as u64,
-                fifo: grant.fifo,
-            };
-            (resource.clone(), view)
-        };
-        self.grants.iter().map(view).collect()
+        let view = |resource: &Resource| Some((resource.clone(), self.line(resource)?));
+        self.grants.keys().filter_map(view).collect()
     }
 
     /// How many stand in line, detached ones included.

@@ -6,14 +6,14 @@
 
 use super::replay::Replay;
 use super::{broken, shown};
-use crate::history::{History, Told};
+use crate::history::{History, Moment, Told};
 use crate::verdict::{Check, ClockBound, Verdict};
 
 const NS_PER_MS: u128 = 1_000_000;
 
 /// By entry, from the first on: the record whose answer was read first, of this entry's answers and
 /// of all later ones.
-fn read_first(history: &History, replay: &Replay) -> Vec<Option<usize>> {
+pub(super) fn read_first(history: &History, replay: &Replay) -> Vec<Option<usize>> {
     let mut first: Vec<Option<usize>> = vec![None; replay.now_ms.len()];
     let sooner = |a: Option<usize>, b: Option<usize>| {
         [a, b]
@@ -35,6 +35,35 @@ fn read_first(history: &History, replay: &Replay) -> Vec<Option<usize>> {
         *slot = later;
     }
     first
+}
+
+/// By entry, from the first on: when the latest of the requests was sent that this entry or an
+/// earlier one is of. The entry came into the log after that.
+pub(super) fn asked_last(history: &History, replay: &Replay) -> Vec<Moment> {
+    let mut last = Moment::default();
+    let asked = asked(history, replay).into_iter();
+    asked
+        .map(|number| {
+            let invoked = number.map(|number| history.records[number].invoked);
+            last = last.max(invoked.unwrap_or_default());
+            last
+        })
+        .collect()
+}
+
+/// By entry: the request that asked for it.
+fn asked(history: &History, replay: &Replay) -> Vec<Option<usize>> {
+    let mut asked: Vec<Option<usize>> = vec![None; replay.now_ms.len()];
+    for (number, record) in history.records.iter().enumerate() {
+        // Which of several is whose is not sure enough to blame anything.
+        let alike = replay.operations_of(record).iter();
+        let alike = alike.filter(|op| replay.operations.get(op).is_some_and(|s| s.is_of(record)));
+        let own = replay.own_index(number).filter(|_| alike.count() == 1);
+        if let Some(place) = own.and_then(|own| place(replay, own)) {
+            asked[place] = Some(number);
+        }
+    }
+    asked
 }
 
 /// The place of an entry among those replayed.
@@ -76,17 +105,7 @@ pub(super) fn check_clock(
     verdict: &mut Verdict,
 ) {
     let read_first = read_first(history, replay);
-    // By entry: the latest of the requests that asked for it.
-    let mut asked: Vec<Option<usize>> = vec![None; replay.now_ms.len()];
-    for (number, record) in history.records.iter().enumerate() {
-        // Which of several is whose is not sure enough to blame a clock.
-        let alike = replay.operations_of(record).iter();
-        let alike = alike.filter(|op| replay.operations.get(op).is_some_and(|s| s.is_of(record)));
-        let own = replay.own_index(number).filter(|_| alike.count() == 1);
-        if let Some(place) = own.and_then(|own| place(replay, own)) {
-            asked[place] = Some(number);
-        }
-    }
+    let asked = asked(history, replay);
     let by_cluster = |place: usize| u128::from(replay.now_ms[place]) * NS_PER_MS * 1000;
     let by_client = |ns: u64| u128::from(ns) * u128::from(1000 + clocks.rate_per_mille);
     // How far cluster time is behind real time, at the entry where it is most so.

@@ -5,6 +5,7 @@ mod answers;
 mod brackets;
 mod expected;
 mod line;
+mod looks;
 mod once;
 mod present;
 mod replay;
@@ -33,7 +34,7 @@ pub struct Ends {
     pub live: Vec<LiveView>,
 }
 
-/// Checks a history against the committed log: W0 to W5, and Q on the log.
+/// Checks a history against the committed log: W0 to W5, and Q and L on the log.
 ///
 /// Every request must be recorded, those without an answer too. The log must reach beyond the last
 /// of them: after the heal, when nothing is under way any more.
@@ -53,6 +54,7 @@ pub fn check_witness(
     brackets::check_order(history, &replay, &mut verdict);
     brackets::check_clock(history, &replay, clocks, &mut verdict);
     line::check(history, &replay, &mut verdict);
+    looks::check(history, committed, &replay, &mut verdict);
     replicas::check(committed, &replay, ends, &mut verdict);
     present::check(committed, &ends.live, &mut verdict);
     verdict

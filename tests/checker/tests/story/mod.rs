@@ -209,6 +209,33 @@ impl Story {
         operation
     }
 
+    /// A look at a lock, answered at once.
+    pub(crate) fn look(&mut self, key: &str) {
+        let told = match self.table.lock(&resource(key)) {
+            Some(view) => Told::Held {
+                token: view.fencing_token,
+                expires_in_ms: view.expires_in_ms,
+                waiting: view.waiting,
+                fifo: view.fifo,
+            },
+            None => Told::Free,
+        };
+        self.sequence += 1;
+        self.history.records.push(Record {
+            client: self.sequence,
+            node: 1,
+            key: key.into(),
+            uuid: "onlooker".into(),
+            idempotency: None,
+            ask: Ask::Look,
+            invoked: Moment(self.now_ms * MS),
+            returned: Moment(self.now_ms * MS + MS / 2),
+            told,
+            log_index: None,
+        });
+        self.now_ms += 1;
+    }
+
     pub(crate) fn tick(&mut self) {
         self.enter(None, Action::Expire);
     }

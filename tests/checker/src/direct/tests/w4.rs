@@ -38,6 +38,7 @@ fn a_look_shows_no_more_either() {
             token: 1,
             expires_in_ms: left_ms,
             waiting: 0,
+            fifo: true,
         };
         Script::new()
             .grant("a", (0, 1), 1, 99)
