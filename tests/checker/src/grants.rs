@@ -6,33 +6,8 @@
 
 use std::collections::HashMap;
 
+use crate::clocks::ClockBound;
 use crate::history::{Ask, History, Moment, Record, Told};
-use crate::verdict::ClockBound;
-
-const NS_PER_MS: u64 = 1_000_000;
-
-/// Cluster time is told in whole milliseconds, rounded down: between two readings that differ by
-/// `n`, a little more than `n - 1` may have passed.
-const READING_MS: u64 = 1;
-
-impl ClockBound {
-    /// The least time on the clients' clock in which cluster time can move by `cluster_ms`.
-    ///
-    /// The fastest clock makes `1000 + rate` per mille of true time, so that of `n` ms by it at
-    /// least `n * 1000 / (1000 + rate)` truly passed: a clock 10% fast ends a lease at 1 / 1.1.
-    /// Rounded down.
-    pub fn at_least_ns(self, cluster_ms: u64) -> u64 {
-        let by_cluster = u128::from(cluster_ms.saturating_sub(READING_MS)) * u128::from(NS_PER_MS);
-        let true_ns = by_cluster * 1000 / (1000 + u128::from(self.rate_per_mille));
-        u64::try_from(true_ns).unwrap_or(u64::MAX)
-    }
-
-    /// Until when a lease lasts at the least that was told of as `cluster_ms` from the first entry
-    /// of a request sent at `invoked`.
-    pub fn deadline(self, invoked: Moment, cluster_ms: u64) -> Moment {
-        Moment(invoked.0.saturating_add(self.at_least_ns(cluster_ms)))
-    }
-}
 
 /// One grant as its holder knew it: a lock, a uuid and a token.
 ///
@@ -150,7 +125,7 @@ pub(crate) fn told_of_hold(told: &Told) -> Option<(u64, u64)> {
 }
 
 /// Every grant that an acquire or an extend told of, by key, uuid and token.
-pub fn grants(history: &History, clocks: ClockBound) -> Vec<Grant<'_>> {
+pub fn grants<'a>(history: &'a History, clocks: ClockBound<'_>) -> Vec<Grant<'a>> {
     let mut asked: HashMap<(&str, &str), Asked> = HashMap::new();
     let mut grants: HashMap<(&str, &str, u64), Grant<'_>> = HashMap::new();
     for record in &history.records {

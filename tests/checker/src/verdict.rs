@@ -210,18 +210,6 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// How far clocks may differ in rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClockBound {
-    /// Per mille that one node's monotonic clock may run fast or slow relative to the clients'.
-    pub rate_per_mille: u64,
-}
-
-impl ClockBound {
-    /// Clocks of one rate, as where all nodes are processes of one machine.
-    pub const EXACT: Self = Self { rate_per_mille: 0 };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

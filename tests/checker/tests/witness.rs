@@ -6,7 +6,7 @@ mod story;
 use evermind_checker::committed::Committed;
 use evermind_checker::history::{Ask, Moment, Told};
 use evermind_checker::witness::{Ends, Entries, LiveLock, check_witness};
-use evermind_checker::{Check, ClockBound};
+use evermind_checker::{Check, ClockBound, Spell};
 use evermind_lock::command::Action;
 use evermind_lock::names::Holder;
 use proptest::collection::vec;
@@ -134,11 +134,32 @@ fn w2_a_clock_that_outruns_real_time() {
     );
     assert_eq!(verdict.count(Check::W2), 1, "{verdict}");
     // A clock that may be that fast is none that outruns.
-    let fast = ClockBound {
-        rate_per_mille: 10_000,
+    let (from, until) = (story.record("a").invoked.0, u64::MAX);
+    let judge = |clocks: ClockBound<'_>| {
+        let ends = Ends::default();
+        check_witness(&story.history, &story.committed(), clocks, &ends)
     };
-    let verdict = check_witness(&story.history, &story.committed(), fast, &Ends::default());
-    verdict.assert_clean();
+    judge(ClockBound {
+        rate_per_mille: 10_000,
+        ..ClockBound::EXACT
+    })
+    .assert_clean();
+    // Nor one that was as fast just then; one that was at another time is no excuse.
+    let spell = |from: u64, until: u64| {
+        let spells = [Spell {
+            from: Moment(from),
+            until: Moment(until),
+            rate_per_mille: 10_000,
+        }];
+        judge(ClockBound {
+            rate_per_mille: 0,
+            spells: &spells,
+        })
+    };
+    spell(from, until).assert_clean();
+    for verdict in [spell(0, from), spell(from + 1_000_000_000, until)] {
+        assert_eq!(verdict.count(Check::W2), 1, "{verdict}");
+    }
 }
 
 #[test]
@@ -434,6 +455,21 @@ fn w5_a_running_node_that_serves_another_table_than_it_has_stored() {
     wrong(|lock| lock.expires_in_ms += 1);
     wrong(|lock| lock.waiting += 1);
     wrong(|lock| lock.fifo = !lock.fifo);
+}
+
+#[test]
+fn w5_of_a_page_what_is_on_it_counts() {
+    let mut story = Story::new();
+    story.ask("k", "a", acquire(5_000));
+    story.ask("l", "b", acquire(5_000));
+    story.end();
+    let mut ends = story.ends();
+    ends.live[0].held.remove("l");
+    assert_eq!(judged(&story, &ends).count(Check::W5), 1);
+    ends.live[0].through = Some("k".to_owned());
+    judged(&story, &ends).assert_clean();
+    ends.live[0].held.remove("k");
+    assert_eq!(judged(&story, &ends).count(Check::W5), 1);
 }
 
 #[test]

@@ -26,7 +26,11 @@ pub(crate) fn check(
     rate_per_mille: u64,
     applied: Option<u64>,
 ) -> Verdict {
-    let clocks = ClockBound { rate_per_mille };
+    // Where rates differ they are of a process's whole life: see `setup::RATES`.
+    let clocks = ClockBound {
+        rate_per_mille,
+        ..ClockBound::EXACT
+    };
     let witness = applied.map(|applied| committed(cluster, applied));
     match witness {
         Some(Ok((committed, mut ends))) => {

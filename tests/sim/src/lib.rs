@@ -14,6 +14,7 @@ pub mod clients;
 pub mod clock;
 pub mod dice;
 pub mod disk;
+pub mod fast;
 pub mod host;
 pub mod invariants;
 pub mod live;

@@ -173,6 +173,7 @@ fn view(id: HostId, node: &Node) -> Option<LiveView> {
         until: applied,
         caller: LiveView::FIRST_KEY,
         held: held.collect(),
+        through: None,
         used: None,
     })
 }

@@ -88,8 +88,7 @@ pub fn seed(seed: u64, trace: &Trace) -> Report {
     let effects = run.world.net.effects();
     let starts = run.world.places.values().map(|place| place.starts).sum();
     let simulated_us = run.world.now_us();
-    let kinds: Vec<Kind> = run.chaos.injected().keys().copied().collect();
-    let outcome = verdict::check(&mut run.world, broken.take(), kinds, run.live.into_views());
+    let outcome = verdict::check(&mut run.world, broken.take(), run.live.into_views());
     let (lines, digest) = trace.digest();
     Report {
         seed,

@@ -15,7 +15,6 @@ use evermind_storage::disk::{Disk, write_all_at};
 use evermind_storage::runner::Tasks;
 use serde::Serialize;
 
-use crate::chaos::Kind;
 use crate::disk::{Archive, DATA_DIR};
 use crate::net::HostId;
 use crate::node::NODES;
@@ -63,25 +62,9 @@ impl Outcome {
     }
 }
 
-/// How far one node's clock was let run from true, where one was.
-fn clocks(kinds: impl IntoIterator<Item = Kind>) -> ClockBound {
-    if kinds.into_iter().any(|kind| kind == Kind::Rate) {
-        ClockBound {
-            rate_per_mille: 100,
-        }
-    } else {
-        ClockBound::EXACT
-    }
-}
-
 /// Checks a run that is over: everything the clients were told, against what all nodes have in
 /// their logs and tables. A run that broke off is checked as far as that goes: from outside.
-pub fn check(
-    world: &mut World,
-    broken: Option<String>,
-    kinds: impl IntoIterator<Item = Kind>,
-    live: Vec<LiveView>,
-) -> Outcome {
+pub fn check(world: &mut World, broken: Option<String>, live: Vec<LiveView>) -> Outcome {
     let applied = world.applied();
     for id in NODES {
         // What only the page cache has is not there: every run ends as a test of durability.
@@ -89,7 +72,11 @@ pub fn check(
             world.power_off(id);
         }
     }
-    let clocks = clocks(kinds);
+    let spells = world.fast_spells();
+    let clocks = ClockBound {
+        rate_per_mille: 0,
+        spells: &spells,
+    };
     let history = world.clients.recorder.with(|history| history.clone());
     let grants = history
         .records

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use evermind_checker::Spell;
 use evermind_checker::history::{Recorder, Told};
 use tokio::time::Instant;
 
@@ -12,6 +13,7 @@ use crate::clients::{Clients, Stores};
 use crate::clock::HostClock;
 use crate::dice::Dice;
 use crate::disk::HostDisk;
+use crate::fast::Fast;
 use crate::host::Host;
 use crate::net::{CLIENTS, HostId, Link, Net};
 use crate::node::{Ended, Machine, NODES, Process};
@@ -50,6 +52,8 @@ pub struct World {
     pub clients: Clients,
     /// How many sectors and names were not synced when the power went, over all cuts.
     pub unsynced_at_cuts: u64,
+    /// When whose clocks ran fast, for the checker.
+    fast: Fast,
     clients_host: Host,
     now_us: u64,
     log_bytes_kept: u64,
@@ -100,6 +104,7 @@ impl World {
             places: places.into_iter().collect(),
             clients,
             unsynced_at_cuts: 0,
+            fast: Fast::default(),
             clients_host: Host::new(dice.named("clients' host"), HostClock::default()),
             now_us: 0,
             // Mostly so little that snapshots are made, and sent, again and again.
@@ -187,6 +192,18 @@ impl World {
         let unsynced = place.disk.power_cut();
         self.unsynced_at_cuts += unsynced;
         trace!(self.trace, "{unsynced} sectors and names were not synced");
+    }
+
+    /// A node's clocks run this much faster from now on.
+    pub fn set_rate_ppm(&mut self, id: HostId, rate_ppm: i64) {
+        let place = self.places.get_mut(&id).expect("a node");
+        place.host.set_rate_ppm(rate_ppm);
+        self.fast.set(id, rate_ppm, self.now_us);
+    }
+
+    /// When a node's clocks ran fast, so far.
+    pub fn fast_spells(&self) -> Vec<Spell> {
+        self.fast.spells(self.now_us)
     }
 
     /// How a node's process ended by itself, if it has.

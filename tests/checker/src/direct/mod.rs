@@ -12,9 +12,10 @@ mod w1;
 mod w4;
 mod x;
 
+use crate::clocks::ClockBound;
 use crate::grants::grants;
 use crate::history::{History, Record, Told};
-use crate::verdict::{ClockBound, Verdict};
+use crate::verdict::Verdict;
 
 /// The index of the first entry of an acquire's wait, where it is known.
 pub type EntryIndex<'a> = &'a dyn Fn(&Record) -> Option<u64>;
@@ -27,7 +28,7 @@ pub type EntryIndex<'a> = &'a dyn Fn(&Record) -> Option<u64>;
 /// stands before it, nor that its node was taken for dead.
 pub fn check_direct(
     history: &History,
-    clocks: ClockBound,
+    clocks: ClockBound<'_>,
     entry_index: Option<EntryIndex<'_>>,
 ) -> Verdict {
     let History { records, writes } = history;
@@ -48,7 +49,7 @@ pub fn check_direct(
 
 /// Checks the order of each line by what its waiters were told of their waits. Only for a history
 /// in which no node was taken for dead; see [`check_direct`].
-pub fn check_line_by_time(history: &History, clocks: ClockBound) -> Verdict {
+pub fn check_line_by_time(history: &History, clocks: ClockBound<'_>) -> Verdict {
     Verdict {
         violations: q::by_time(&history.records, clocks),
         ..counts(history)

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::account;
+use crate::clocks::ClockBound;
 use crate::history::{Ask, Moment, Record, Told};
-use crate::verdict::{Check, ClockBound, Violation};
+use crate::verdict::{Check, Violation};
 
 /// Against the first entries of the acquires. Those are compared that were asked for in one request
 /// each, since one that came again may have been passed over meanwhile.
@@ -72,13 +73,12 @@ impl<'a> Before<'a> {
 ///
 /// Only for a history in which no node was taken for dead: a waiter of such a node is passed over
 /// until it is back, and nothing that a client sees tells of it.
-pub(super) fn by_time(records: &[Record], clocks: ClockBound) -> Vec<Violation> {
+pub(super) fn by_time(records: &[Record], clocks: ClockBound<'_>) -> Vec<Violation> {
     let granted = once(records).filter_map(|record| match record.told {
         Told::Granted {
             token, waited_ms, ..
         } => {
-            let waited_ns = clocks.at_least_ns(waited_ms);
-            let joined = Moment(record.returned.0.saturating_sub(waited_ns));
+            let joined = clocks.began(record.returned, waited_ms);
             Some((record, token, joined))
         }
         _ => None,

@@ -16,8 +16,9 @@ use crate::history::{Ask, Moment, Told};
 use crate::script::{ACQUIRE, Script, granted, ms, refused};
 use crate::verdict::Check;
 
-const TEN_PERCENT: ClockBound = ClockBound {
+const TEN_PERCENT: ClockBound<'_> = ClockBound {
     rate_per_mille: 100,
+    spells: &[],
 };
 
 /// Which rules the script breaks, by a checker that takes all clocks for equal.
@@ -31,7 +32,7 @@ fn passes(script: &Script) {
     check_direct(&script.history, ClockBound::EXACT, None).assert_clean();
 }
 
-fn believed(script: &Script, clocks: ClockBound) -> Vec<(Moment, Moment)> {
+fn believed(script: &Script, clocks: ClockBound<'_>) -> Vec<(Moment, Moment)> {
     let grants = grants(&script.history, clocks);
     grants.iter().map(|g| (g.acked, g.until)).collect()
 }

@@ -16,9 +16,10 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use crate::clocks::ClockBound;
 use crate::direct::counts;
 use crate::history::{History, Record};
-use crate::verdict::{ClockBound, Verdict};
+use crate::verdict::Verdict;
 use lane::Lane;
 use state::Said;
 
@@ -48,7 +49,7 @@ impl Default for WindowOptions {
 /// # Panics
 ///
 /// If a window is to hold no operation.
-pub fn search(history: &History, clocks: ClockBound, options: WindowOptions) -> Verdict {
+pub fn search(history: &History, clocks: ClockBound<'_>, options: WindowOptions) -> Verdict {
     assert!(options.max_records > 0, "a window holds an operation");
     let mut of_key: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
     for record in &history.records {

@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 
+use crate::clocks::ClockBound;
 use crate::grants::{may_have_granted, told_of_hold};
 use crate::history::{Ask, Moment, Record, Told};
-use crate::verdict::ClockBound;
 
 /// Who holds the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,7 +121,7 @@ struct Acquired {
 
 impl<'a> Said<'a> {
     /// `records` of one lock.
-    pub(super) fn of(records: &[&'a Record], clocks: ClockBound) -> Self {
+    pub(super) fn of(records: &[&'a Record], clocks: ClockBound<'_>) -> Self {
         let mut numbers: HashMap<&str, u32> = HashMap::new();
         let mut acquired: HashMap<&str, Acquired> = HashMap::new();
         let mut named: HashMap<(&str, bool, &str), u32> = HashMap::new();
@@ -161,7 +161,7 @@ impl<'a> Said<'a> {
         uuid: u32,
         repeated: bool,
         acquired: Acquired,
-        clocks: ClockBound,
+        clocks: ClockBound<'_>,
     ) {
         match record.ask {
             Ask::Acquire { .. } if may_have_granted(&record.told) => {

@@ -6,8 +6,9 @@
 
 use super::replay::Replay;
 use super::{broken, shown};
+use crate::clocks::ClockBound;
 use crate::history::{History, Moment, Told};
-use crate::verdict::{Check, ClockBound, Verdict};
+use crate::verdict::{Check, Verdict};
 
 const NS_PER_MS: u128 = 1_000_000;
 
@@ -101,13 +102,12 @@ pub(super) fn check_order(history: &History, replay: &Replay, verdict: &mut Verd
 pub(super) fn check_clock(
     history: &History,
     replay: &Replay,
-    clocks: ClockBound,
+    clocks: ClockBound<'_>,
     verdict: &mut Verdict,
 ) {
     let read_first = read_first(history, replay);
     let asked = asked(history, replay);
     let by_cluster = |place: usize| u128::from(replay.now_ms[place]) * NS_PER_MS * 1000;
-    let by_client = |ns: u64| u128::from(ns) * u128::from(1000 + clocks.rate_per_mille);
     // How far cluster time is behind real time, at the entry where it is most so.
     let mut least: Option<(i128, usize, usize)> = None;
     for place in 0..replay.now_ms.len() {
@@ -115,7 +115,7 @@ pub(super) fn check_clock(
             && let Some(read) = read_first[place]
         {
             let answered = &history.records[read];
-            let ahead = signed(by_cluster(place)) - signed(by_client(answered.returned.0));
+            let ahead = signed(by_cluster(place)) - signed(clocks.most(answered.returned));
             if ahead > behind + signed(NS_PER_MS * 1000) {
                 let what = format!(
                     "cluster time went from {} to {} ms between entries {} and {}, in at most \
@@ -134,8 +134,8 @@ pub(super) fn check_clock(
             }
         }
         if let Some(number) = asked[place].filter(|_| replay.stamped[place]) {
-            let invoked = history.records[number].invoked.0;
-            let behind = signed(by_cluster(place)) - signed(by_client(invoked));
+            let invoked = history.records[number].invoked;
+            let behind = signed(by_cluster(place)) - signed(clocks.most(invoked));
             if least.is_none_or(|(least, ..)| behind < least) {
                 least = Some((behind, place, number));
             }

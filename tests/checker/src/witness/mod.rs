@@ -15,10 +15,11 @@ use std::collections::BTreeMap;
 
 use evermind_lock::command::{LicenceId, NodeId};
 
+use crate::clocks::ClockBound;
 use crate::committed::Committed;
 use crate::history::{Ask, History, Record, Told};
 use crate::stored::TableState;
-use crate::verdict::{Check, ClockBound, Verdict, Violation};
+use crate::verdict::{Check, Verdict, Violation};
 
 pub use present::{LiveLock, LiveView};
 pub use replay::Entries;
@@ -41,7 +42,7 @@ pub struct Ends {
 pub fn check_witness(
     history: &History,
     committed: &Committed,
-    clocks: ClockBound,
+    clocks: ClockBound<'_>,
     ends: &Ends,
 ) -> Verdict {
     let mut verdict = Verdict {

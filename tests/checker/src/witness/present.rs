@@ -38,6 +38,8 @@ pub struct LiveView {
     pub caller: KeyId,
     /// Every lock that was held, by its key.
     pub held: BTreeMap<String, LiveLock>,
+    /// Where there are more than are shown at once: the last key that is.
+    pub through: Option<String>,
     /// What each licence was charged in its current period, where that was asked.
     pub used: Option<BTreeMap<LicenceId, u64>>,
 }
@@ -121,7 +123,10 @@ fn difference(view: &LiveView, model: &Model) -> Option<String> {
         Err(refusal) => return Some(format!("its API key is refused: {refusal:?}")),
     };
     let held = model.held_locks();
-    let own = held.iter().filter(|(key, _)| key.identity == identity);
+    let is_shown = |key: &str| view.through.as_deref().is_none_or(|last| key <= last);
+    let own = held
+        .iter()
+        .filter(|(lock, _)| lock.identity == identity && is_shown(lock.key.as_str()));
     let own: BTreeMap<&str, LiveLock> = own
         .map(|(resource, lock)| {
             let lock = LiveLock {

@@ -296,6 +296,7 @@ impl Story {
             until: state.applied,
             caller: KeyId(1),
             held: state.held.iter().map(lock).collect(),
+            through: None,
             used: Some(state.used),
         }
     }

@@ -52,10 +52,7 @@ impl Chaos {
             Fault::DiskFull(id, calls) => fail(world, *id, *calls, sim::Fault::Full),
             Fault::PowerCutInCall(id, calls) => fail(world, *id, *calls, sim::Fault::PowerOff),
             Fault::Rot(id) => self.rot(world, *id),
-            Fault::Rate(id, ppm) => {
-                let place = world.places.get_mut(id).expect("a node");
-                place.host.set_rate_ppm(*ppm);
-            }
+            Fault::Rate(id, ppm) => world.set_rate_ppm(*id, *ppm),
             Fault::Date(id, ms) => world.places[id].host.clock().set_wall_off_ms(*ms),
             Fault::Transfer(id) => {
                 let place = &world.places[id];
@@ -118,10 +115,7 @@ impl Chaos {
                 world.places.get_mut(id).expect("a node").host.resume();
             }
             Fault::Stall(id, _) => world.places[id].disk.set_pace(|pace| pace.stall_ms = 0),
-            Fault::Rate(id, _) => {
-                let place = world.places.get_mut(id).expect("a node");
-                place.host.set_rate_ppm(0);
-            }
+            Fault::Rate(id, _) => world.set_rate_ppm(*id, 0),
             Fault::Date(id, _) => world.places[id].host.clock().set_wall_off_ms(0),
             // A disk is mended when its node is started again.
             Fault::DiskError(..)

@@ -3,9 +3,12 @@
 use std::future::pending;
 use std::time::Duration;
 
+use evermind_checker::Spell;
+use evermind_checker::history::Moment;
 use evermind_raft::node::Clocks as _;
 use evermind_sim::clock::HostClock;
 use evermind_sim::dice::Dice;
+use evermind_sim::fast::Fast;
 use evermind_sim::host::Host;
 use tokio::time::{Instant, advance};
 
@@ -99,4 +102,25 @@ fn a_machine_tells_its_clock_of_every_process_and_of_the_time_between() {
     pass_ms(&mut host, 7);
     host.kill();
     assert_eq!(host.clock().since_boot(), Duration::from_millis(7));
+}
+
+#[test]
+fn the_checker_is_told_when_a_clock_ran_fast_and_of_no_other_time() {
+    let spell = |from_us: u64, until_us: u64| Spell {
+        from: Moment(from_us * 1_000),
+        until: Moment(until_us * 1_000),
+        rate_per_mille: 100,
+    };
+    let mut fast = Fast::default();
+    assert_eq!(fast.spells(1_000), []);
+    fast.set(2, 100_000, 1_000);
+    assert_eq!(fast.spells(4_000), [spell(1_000, 4_000)]);
+    fast.set(2, 0, 5_000);
+    // A slow clock outruns nobody.
+    fast.set(1, -100_000, 6_000);
+    fast.set(1, 0, 8_000);
+    fast.set(3, 100_000, 9_000);
+    fast.set(3, 0, 9_500);
+    let spells = [spell(1_000, 5_000), spell(9_000, 9_500)];
+    assert_eq!(fast.spells(20_000), spells);
 }

@@ -9,8 +9,8 @@ fn a_fast_clock_shortens_the_belief_exactly() {
     assert_eq!(believed(&script, TEN_PERCENT), [(ms(7), ms(1_005))]);
     assert_eq!(believed(&script, ClockBound::EXACT), [(ms(7), ms(1_105))]);
     // Rounded down: 1 ms by that clock is 0.909090 true ones.
-    assert_eq!(TEN_PERCENT.at_least_ns(2), 909_090);
-    assert_eq!(TEN_PERCENT.at_least_ns(0), 0);
+    assert_eq!(TEN_PERCENT.deadline(ms(0), 2), Moment(909_090));
+    assert_eq!(TEN_PERCENT.deadline(ms(0), 0), ms(0));
 }
 
 #[test]
