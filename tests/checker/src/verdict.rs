@@ -116,8 +116,12 @@ pub struct Verdict {
     pub operations: u64,
     /// How many of them had no answer, or one that says so.
     pub ambiguous: u64,
-    /// How many of the ambiguous ones the committed log told about.
+    /// How many of the ambiguous ones the committed log told about: the sum of the next two.
     pub resolved: u64,
+    /// How many of them took effect, by the log: a grant, an extension, a release was made.
+    pub took_effect: u64,
+    /// How many did not: they are not in the log, or were refused there, or never granted.
+    pub without_effect: u64,
     /// How many windows the general search went through.
     pub windows: u64,
     /// How many views of a running node's table were held against the log.
@@ -133,6 +137,8 @@ impl Verdict {
         self.operations = self.operations.max(other.operations);
         self.ambiguous = self.ambiguous.max(other.ambiguous);
         self.resolved = self.resolved.max(other.resolved);
+        self.took_effect = self.took_effect.max(other.took_effect);
+        self.without_effect = self.without_effect.max(other.without_effect);
         self.windows += other.windows;
         self.live_views += other.live_views;
     }
@@ -144,6 +150,8 @@ impl Verdict {
         self.operations += other.operations;
         self.ambiguous += other.ambiguous;
         self.resolved += other.resolved;
+        self.took_effect += other.took_effect;
+        self.without_effect += other.without_effect;
         self.windows += other.windows;
         self.live_views += other.live_views;
     }
@@ -175,11 +183,12 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} operations checked ({} ambiguous, {} resolved from the log), {} windows searched, \
+            "{} operations checked ({} ambiguous: by the log {} took effect, {} did not), {} windows searched, \
              {} views of running nodes, {} violations, {} undecided",
             self.operations,
             self.ambiguous,
-            self.resolved,
+            self.took_effect,
+            self.without_effect,
             self.windows,
             self.live_views,
             self.violations.len(),

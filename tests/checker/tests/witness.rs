@@ -508,6 +508,40 @@ fn q_a_line_that_is_not_served_in_order() {
     assert_eq!(verdict.count(Check::Q), 1, "{verdict}");
 }
 
+/// Of those who were told nothing, the log has one that was granted, one that was refused, one that
+/// never came to its turn and one repetition; and one is not in it.
+#[test]
+fn of_what_nobody_was_told_the_log_says_whether_it_took_effect() {
+    let mut story = Story::new();
+    let once = Ask::Acquire {
+        lease_ms: 5_000,
+        retry_attempts: 0,
+        retry_delay_ms: 0,
+        fifo: false,
+    };
+    story.ask_named("k", "a", acquire(5_000), Some("once"));
+    story.ask_named("k", "a", acquire(5_000), Some("once"));
+    story.ask("k", "b", once);
+    let waits = story.ask("k", "c", acquire(5_000));
+    story.hang_up(waits, "k", "c");
+    story.ask("k", "a", EXTEND);
+    story.ask("k", "a", Ask::Release);
+    let mut gone = story.record("b").clone();
+    gone.uuid = "nobody".into();
+    story.history.records.push(gone);
+    story.end();
+    for record in &mut story.history.records {
+        record.told = Told::Unknown;
+        record.log_index = None;
+    }
+    let verdict = story.check();
+    verdict.assert_clean();
+    assert_eq!((verdict.ambiguous, verdict.resolved), (7, 7), "{verdict}");
+    // The first acquire, the extension and the release.
+    let effects = (verdict.took_effect, verdict.without_effect);
+    assert_eq!(effects, (3, 4), "{verdict}");
+}
+
 #[test]
 fn what_the_log_cannot_tell_is_undecided() {
     let mut story = Story::new();

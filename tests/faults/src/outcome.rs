@@ -25,6 +25,8 @@ pub(crate) struct Outcome {
     pub(crate) operations: u64,
     pub(crate) ambiguous: u64,
     pub(crate) resolved: u64,
+    pub(crate) took_effect: u64,
+    pub(crate) without_effect: u64,
     pub(crate) violations: usize,
     pub(crate) undecided: usize,
     /// The longest time without a certain answer to anybody.
@@ -54,6 +56,8 @@ impl Outcome {
         self.operations += other.operations;
         self.ambiguous += other.ambiguous;
         self.resolved += other.resolved;
+        self.took_effect += other.took_effect;
+        self.without_effect += other.without_effect;
         self.violations += other.violations;
         self.undecided += other.undecided;
         self.longest_gap_ms = self.longest_gap_ms.max(other.longest_gap_ms);

@@ -15,7 +15,7 @@ const COLUMNS: [(&str, bool); 12] = [
     ("injected", true),
     ("observed effect", false),
     ("operations", true),
-    ("ambiguous/in the log", true),
+    ("ambiguous: had effect/none", true),
     ("violations", true),
     ("undecided", true),
     ("longest gap", true),
@@ -94,14 +94,15 @@ fn claim(outcomes: &[Outcome]) -> String {
         .filter(|o| o.result == Result::Failed)
         .count();
     format!(
-        "{} faults with observed effect ({} classes), {} operations checked ({} ambiguous: {} of \
-         them are in the log, the others are not), {} violations, {} undecided; {failed} of {} runs failed; {controls} negative \
+        "{} faults with observed effect ({} classes), {} operations checked ({} ambiguous: by the log \
+         {} of them took effect, {} did not), {} violations, {} undecided; {failed} of {} runs failed; {controls} negative \
          controls failed as they must\n",
         sum(|o| if o.row == 1 { 0 } else { o.injected }),
         classes.iter().filter(|row| **row != 1).count(),
         sum(|o| o.operations),
         sum(|o| o.ambiguous),
-        sum(|o| o.resolved),
+        sum(|o| o.took_effect),
+        sum(|o| o.without_effect),
         sum(|o| o.violations as u64),
         sum(|o| o.undecided as u64),
         counted.len(),
@@ -137,7 +138,10 @@ fn cells(outcome: &Outcome) -> [String; COLUMNS.len()] {
         outcome.injected.to_string(),
         effects.join(", "),
         outcome.operations.to_string(),
-        format!("{}/{}", outcome.ambiguous, outcome.resolved),
+        format!(
+            "{}: {}/{}",
+            outcome.ambiguous, outcome.took_effect, outcome.without_effect
+        ),
         outcome.violations.to_string(),
         outcome.undecided.to_string(),
         format!("{} ms", outcome.longest_gap_ms),
@@ -175,6 +179,8 @@ mod tests {
             operations: 10,
             ambiguous: 1,
             resolved: 1,
+            took_effect: 1,
+            without_effect: 0,
             violations: 0,
             undecided: 0,
             longest_gap_ms: 5,

@@ -195,6 +195,8 @@ fn judge(
         operations: verdict.operations,
         ambiguous: verdict.ambiguous,
         resolved: verdict.resolved,
+        took_effect: verdict.took_effect,
+        without_effect: verdict.without_effect,
         violations: verdict.violations.len(),
         undecided: verdict.undecided.len(),
         longest_gap_ms: load.recorder.with(|history| longest_gap_ms(history)),

@@ -42,6 +42,8 @@ struct Group {
     unknown: Vec<usize>,
     /// Entries that answered nobody.
     entries: Vec<u64>,
+    /// How many of these took effect.
+    took_effect: u64,
 }
 
 /// Every entry that answered nobody must be of somebody who was told nothing; then it is known of
@@ -66,6 +68,7 @@ pub(super) fn check_unknown(history: &History, replay: &Replay, verdict: &mut Ve
         let alike = Alike::of_entry(seen);
         if let Some(group) = groups.get_mut(&alike) {
             group.entries.push(seen.index);
+            group.took_effect += u64::from(seen.took_effect);
         } else {
             let what = format!(
                 "entry {} does what nobody asked for: {:?} of '{}' as '{}'",
@@ -101,6 +104,7 @@ fn check_group(
         broken(verdict, Check::W4, what);
         return;
     }
+    let mut resolved = 0;
     for number in &group.unknown {
         if replay.now_ms.is_empty() || replay.first_index > 1 {
             let what = format!(
@@ -109,7 +113,11 @@ fn check_group(
             );
             verdict.undecided.push(what);
         } else {
-            verdict.resolved += 1;
+            resolved += 1;
         }
     }
+    let took_effect = group.took_effect.min(resolved);
+    verdict.resolved += resolved;
+    verdict.took_effect += took_effect;
+    verdict.without_effect += resolved - took_effect;
 }

@@ -62,8 +62,10 @@ pub(super) struct Seen {
     pub(super) resource: Option<Resource>,
     /// Which record was answered by it.
     pub(super) claimed_by: Option<usize>,
-    /// Where and how it ended, by the specification.
-    pub(super) ended: Option<(u64, bool)>,
+    /// Whether it ended, by the specification.
+    pub(super) ended: bool,
+    /// Whether it took effect: granted, extended or released, and no repetition of what did.
+    pub(super) took_effect: bool,
     /// Whether it was cut loose from its wait at any time.
     pub(super) left: bool,
 }
@@ -103,7 +105,8 @@ impl Seen {
                 key: key.clone(),
             }),
             claimed_by: None,
-            ended: None,
+            ended: false,
+            took_effect: false,
             left: false,
         };
         Some((operation, seen))
@@ -174,7 +177,7 @@ pub(super) fn run(history: &History, committed: &Committed, verdict: &mut Verdic
         if let (Some(operation), Some(decision)) = (operation, step.decision)
             && decision.log_index == index
         {
-            end(&mut replay, operation, index, &decision.outcome);
+            end(&mut replay, operation, &decision.outcome, step.repeated);
             candidates.push(Candidate {
                 operation,
                 outcome: decision.outcome,
@@ -186,7 +189,7 @@ pub(super) fn run(history: &History, committed: &Committed, verdict: &mut Verdic
                 Event::WaitEnded {
                     operation, outcome, ..
                 } => {
-                    end(&mut replay, operation, index, &outcome);
+                    end(&mut replay, operation, &outcome, false);
                     candidates.push(Candidate {
                         operation,
                         outcome,
@@ -227,12 +230,17 @@ fn note(command: &Command, index: u64, replay: &mut Replay, verdict: &mut Verdic
     replay.operations.insert(operation, seen);
 }
 
-fn end(replay: &mut Replay, operation: OpId, index: u64, outcome: &Outcome) {
+fn end(replay: &mut Replay, operation: OpId, outcome: &Outcome, repeated: bool) {
     if let Some(seen) = replay.operations.get_mut(&operation)
         && *outcome != Outcome::Queued
+        && !seen.ended
     {
-        let granted = matches!(outcome, Outcome::Granted(_));
-        seen.ended.get_or_insert((index, granted));
+        seen.ended = true;
+        let is_effect = matches!(
+            outcome,
+            Outcome::Granted(_) | Outcome::Extended { .. } | Outcome::Released
+        );
+        seen.took_effect = is_effect && !repeated;
     }
 }
 
