@@ -1,6 +1,7 @@
 //! What a developer types: `cargo xtask test`, `cargo xtask faults`, `cargo xtask dist`.
 
 mod absences;
+mod bench;
 mod dist;
 mod faults;
 mod fuzz;
@@ -45,6 +46,8 @@ enum Command {
     },
     /// Proves what ARCHITECTURE.md says is absent: dependencies, their direction, words in sources.
     Absences,
+    /// Measures Evermind beside other lock services: cycles per second, latency, CPU, memory.
+    Bench(bench::Bench),
     /// Injects faults into real processes, and checks what their clients saw.
     Faults(faults::Faults),
     /// Tries at random what an attacker or a broken disk can send: the targets of fuzz/, one after
@@ -92,6 +95,7 @@ fn run(cli: &Cli) -> Result<bool> {
             println!("{}", absences::check(&workspace)?);
             Ok(true)
         }
+        Command::Bench(asked) => bench::run(&workspace, asked),
         Command::Faults(asked) => faults::run(&workspace, asked),
         Command::Fuzz { minutes, target } => fuzz::run(&workspace, *minutes, target.as_deref()),
         Command::Sim(sim) => sim.run(&workspace),

@@ -1,0 +1,271 @@
+//! The limit's leader: takes commands over HTTP, has them synced on two of three disks, answers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::routing::post;
+use axum::serve::ListenerExt as _;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+
+use super::disk::Disk;
+use super::frame::{self, COMMAND_BYTES};
+
+/// Any string would do: the limit compares it and nothing more.
+pub(crate) const API_KEY: &str = "limit";
+/// More commands than clients that are ever measured.
+const BATCH_MAX: usize = 8192;
+/// Own disk and a follower's, or both followers'.
+const MAJORITY: usize = 2;
+const FOLLOWER_WITHIN: Duration = Duration::from_secs(20);
+
+#[derive(clap::Args)]
+pub(crate) struct LeaderArgs {
+    #[arg(long)]
+    listen: String,
+    #[arg(long)]
+    file: PathBuf,
+    #[arg(long, value_delimiter = ',')]
+    followers: Vec<String>,
+}
+
+/// Leads until it is killed, or something of it fails.
+pub(crate) fn lead(args: &LeaderArgs) -> Result<()> {
+    let disk = Disk::prepare(&args.file)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    runtime.block_on(serve(args, disk))
+}
+
+async fn serve(args: &LeaderArgs, disk: Disk) -> Result<()> {
+    let (acks, acknowledged) = mpsc::unbounded_channel();
+    let mut followers = Vec::new();
+    for address in &args.followers {
+        let stream = tokio::time::timeout(FOLLOWER_WITHIN, connect(address));
+        let stream = stream.await.with_context(|| format!("no {address}"))?;
+        stream.set_nodelay(true).context("setting TCP_NODELAY")?;
+        let (mut reader, writer) = stream.into_split();
+        followers.push(writer);
+        let acks = acks.clone();
+        tokio::spawn(async move {
+            while let Ok(number) = reader.read_u64_le().await {
+                let _ = acks.send(number);
+            }
+        });
+    }
+    let (own, frames) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sync(disk, &frames, &acks));
+
+    let (commands, waiting) = mpsc::channel(BATCH_MAX);
+    let committer = Committer {
+        waiting,
+        own,
+        followers,
+        acknowledged,
+    };
+    let committer = tokio::spawn(committer.run());
+    let app = Router::new()
+        .route("/lock/acquire", post(acquire))
+        .route("/lock/release", post(release))
+        .with_state(commands);
+    let listener = TcpListener::bind(&args.listen).await.context("listening")?;
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    tokio::select! {
+        served = axum::serve(listener, app) => served.context("serving"),
+        ended = committer => ended.context("the committer")?,
+    }
+}
+
+/// Followers start at the same time as their leader.
+async fn connect(address: &str) -> TcpStream {
+    loop {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return stream,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// The leader's own disk, on a thread of its own. What has come meanwhile is synced together.
+fn sync(
+    mut disk: Disk,
+    frames: &std::sync::mpsc::Receiver<(u64, Arc<Vec<u8>>)>,
+    acks: &mpsc::UnboundedSender<u64>,
+) {
+    while let Ok((mut number, frame)) = frames.recv() {
+        let mut outcome = disk.append(&frame);
+        while let (Ok(()), Ok((next, frame))) = (&outcome, frames.try_recv()) {
+            number = next;
+            outcome = disk.append(&frame);
+        }
+        if let Err(error) = outcome {
+            eprintln!("error: {error:#}");
+            return;
+        }
+        let _ = acks.send(number);
+    }
+}
+
+/// A command, and who waits for it.
+type Waiting = (Vec<u8>, oneshot::Sender<u64>);
+
+struct Committer {
+    waiting: mpsc::Receiver<Waiting>,
+    own: std::sync::mpsc::Sender<(u64, Arc<Vec<u8>>)>,
+    followers: Vec<tokio::net::tcp::OwnedWriteHalf>,
+    acknowledged: mpsc::UnboundedReceiver<u64>,
+}
+
+impl Committer {
+    /// One batch after the other: everything that came while the last was on its way.
+    async fn run(mut self) -> Result<()> {
+        let mut batch: Vec<Waiting> = Vec::new();
+        let mut index = 0;
+        for number in 1.. {
+            if self.waiting.recv_many(&mut batch, BATCH_MAX).await == 0 {
+                break;
+            }
+            let commands = batch.iter().map(|(command, _)| command.as_slice());
+            let frame = Arc::new(frame::frame(number, commands));
+            for follower in &mut self.followers {
+                let sent = follower.write_all(&frame).await;
+                sent.context("sending to a follower")?;
+            }
+            let own = self.own.send((number, frame));
+            own.map_err(|_| anyhow!("the disk is gone"))?;
+            let mut disks = 0;
+            while disks < MAJORITY {
+                let synced = self.acknowledged.recv().await;
+                // Of the slowest disk: a batch that the two others have had for long.
+                if synced.context("all disks are gone")? == number {
+                    disks += 1;
+                }
+            }
+            for (_, answer) in batch.drain(..) {
+                index += 1;
+                let _ = answer.send(index);
+            }
+        }
+        Ok(())
+    }
+}
+
+type Commands = mpsc::Sender<Waiting>;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Acquire {
+    key: String,
+    uuid: String,
+    lease: u64,
+    retry_attempts: u32,
+}
+
+#[derive(Deserialize)]
+struct Release {
+    key: String,
+    uuid: String,
+}
+
+/// As long as Evermind's answer, and of the same form.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Acquired {
+    acquired: bool,
+    lock_acquisition_attempts: u32,
+    config: Config,
+    message: Option<&'static str>,
+    fencing_token: u64,
+    expires_in: u64,
+    waited: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    key: String,
+    lease: u64,
+    retry_attempts: u32,
+    retry_delay: u64,
+    retry_jitter: u64,
+    uuid: String,
+    fifo: bool,
+}
+
+#[derive(Serialize)]
+struct Released {
+    released: bool,
+    message: Option<&'static str>,
+}
+
+async fn acquire(
+    State(commands): State<Commands>,
+    headers: HeaderMap,
+    Json(asked): Json<Acquire>,
+) -> Result<Json<Acquired>, StatusCode> {
+    let index = commit(&commands, &headers, b'A', &asked.key, &asked.uuid).await?;
+    Ok(Json(Acquired {
+        acquired: true,
+        lock_acquisition_attempts: 1,
+        config: Config {
+            key: asked.key,
+            lease: asked.lease,
+            retry_attempts: asked.retry_attempts,
+            retry_delay: 0,
+            retry_jitter: 0,
+            uuid: asked.uuid,
+            fifo: false,
+        },
+        message: None,
+        fencing_token: index,
+        expires_in: asked.lease,
+        waited: 0,
+    }))
+}
+
+async fn release(
+    State(commands): State<Commands>,
+    headers: HeaderMap,
+    Json(asked): Json<Release>,
+) -> Result<Json<Released>, StatusCode> {
+    commit(&commands, &headers, b'R', &asked.key, &asked.uuid).await?;
+    Ok(Json(Released {
+        released: true,
+        message: None,
+    }))
+}
+
+/// Returns once two disks have the command.
+async fn commit(
+    commands: &Commands,
+    headers: &HeaderMap,
+    kind: u8,
+    key: &str,
+    uuid: &str,
+) -> Result<u64, StatusCode> {
+    let bearer = headers.get(header::AUTHORIZATION);
+    let bearer = bearer.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    if bearer != Some(API_KEY.as_bytes()) {
+        return Err(StatusCode::UNAUTHORIZED);
+    }
+    let mut command = Vec::with_capacity(COMMAND_BYTES);
+    command.push(kind);
+    command.extend_from_slice(key.as_bytes());
+    command.push(0);
+    command.extend_from_slice(uuid.as_bytes());
+    let (answer, answered) = oneshot::channel();
+    let sent = commands.send((command, answer)).await;
+    sent.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    answered.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+}
