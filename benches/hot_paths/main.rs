@@ -1,7 +1,7 @@
 //! What runs for every entry, measured two ways from one list of cases: time by criterion, and
 //! instructions by callgrind, which a busy machine does not change.
 //!
-//! `cargo bench --bench hot_paths` times; `cargo xtask counts` counts and compares with
+//! `cargo bench -p evermind-raft --bench hot_paths` times; `cargo xtask counts` counts and compares with
 //! benches/counts.toml. See docs/benchmarks.md.
 #![allow(clippy::unwrap_used, reason = "a bench may panic")]
 
