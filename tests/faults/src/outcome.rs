@@ -20,6 +20,8 @@ pub(crate) struct Outcome {
     /// 1, until runs of one row are added up.
     pub(crate) runs: u64,
     pub(crate) injected: u64,
+    /// How many of these were seen to do something: those count.
+    pub(crate) observed: u64,
     pub(crate) effects: Vec<(&'static str, u64)>,
     pub(crate) notes: Vec<String>,
     pub(crate) operations: u64,
@@ -46,6 +48,7 @@ impl Outcome {
     pub(crate) fn add(&mut self, other: &Self) {
         self.runs += other.runs;
         self.injected += other.injected;
+        self.observed += other.observed;
         for (what, times) in &other.effects {
             match self.effects.iter_mut().find(|(name, _)| name == what) {
                 Some((_, sum)) => *sum += times,

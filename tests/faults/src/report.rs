@@ -12,7 +12,7 @@ const COLUMNS: [(&str, bool); 12] = [
     ("row", true),
     ("fault", false),
     ("runs", true),
-    ("injected", true),
+    ("observed/injected", true),
     ("observed effect", false),
     ("operations", true),
     ("ambiguous: had effect/none", true),
@@ -97,7 +97,7 @@ fn claim(outcomes: &[Outcome]) -> String {
         "{} faults with observed effect ({} classes), {} operations checked ({} ambiguous: by the log \
          {} of them took effect, {} did not), {} violations, {} undecided; {failed} of {} runs failed; {controls} negative \
          controls failed as they must\n",
-        sum(|o| if o.row == 1 { 0 } else { o.injected }),
+        sum(|o| if o.row == 1 { 0 } else { o.observed }),
         classes.iter().filter(|row| **row != 1).count(),
         sum(|o| o.operations),
         sum(|o| o.ambiguous),
@@ -135,7 +135,7 @@ fn cells(outcome: &Outcome) -> [String; COLUMNS.len()] {
         outcome.row.to_string(),
         outcome.fault.to_owned(),
         outcome.runs.to_string(),
-        outcome.injected.to_string(),
+        format!("{}/{}", outcome.observed, outcome.injected),
         effects.join(", "),
         outcome.operations.to_string(),
         format!(
@@ -173,7 +173,8 @@ mod tests {
             row,
             fault: "a fault",
             runs: 1,
-            injected: 2,
+            injected: 3,
+            observed: 2,
             effects: vec![("terms changed", 3)],
             notes: Vec::new(),
             operations: 10,
@@ -197,6 +198,7 @@ mod tests {
         let runs = [outcome(2, Result::Passed), outcome(2, Result::Failed)];
         let text = table(&runs);
         assert!(text.contains("terms changed: 6"), "{text}");
+        assert!(text.contains("4/6"), "{text}");
         assert!(text.contains("FAILED"), "{text}");
         assert!(
             text.contains("4 faults with observed effect (1 classes), 20 operations"),

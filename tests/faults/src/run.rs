@@ -29,6 +29,7 @@ const WHYS_SHOWN: usize = 8;
 #[derive(Debug, Default)]
 struct Story {
     injected: u64,
+    observed: u64,
     effects: Vec<(&'static str, u64)>,
     notes: Vec<String>,
     served_after: Duration,
@@ -96,6 +97,9 @@ fn tell(row: &Row, seconds: u64, cluster: &Cluster, load: &Load, seed: u64) -> S
     if scene.injected() == 0 || scene.effects().is_empty() {
         why.push("no fault was injected, or nothing was observed of it".to_owned());
     }
+    if scene.observed() == 0 {
+        why.push("no fault was seen to do anything".to_owned());
+    }
     for (what, times) in scene.effects() {
         if times == 0 {
             why.push(format!("the fault showed no effect: {what} is 0"));
@@ -111,6 +115,7 @@ fn tell(row: &Row, seconds: u64, cluster: &Cluster, load: &Load, seed: u64) -> S
     }
     Story {
         injected: scene.injected(),
+        observed: scene.observed(),
         effects: scene.effects(),
         notes: scene.notes(),
         served_after: served_after.unwrap_or_default(),
@@ -190,6 +195,7 @@ fn judge(
         fault: row.fault,
         runs: 1,
         injected: story.injected,
+        observed: story.observed,
         effects: story.effects,
         notes: story.notes,
         operations: verdict.operations,

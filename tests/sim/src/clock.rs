@@ -19,6 +19,8 @@ struct Inner {
     since: Option<Instant>,
     /// How wrong the date is, in ms.
     wall_off_ms: i64,
+    /// How often a wrong date was read.
+    wrong_dates: u64,
 }
 
 /// A machine's clocks. Clones are the same ones.
@@ -64,6 +66,11 @@ impl HostClock {
         self.lock().base = Duration::ZERO;
     }
 
+    /// How often a wrong date was read.
+    pub fn wrong_dates(&self) -> u64 {
+        self.lock().wrong_dates
+    }
+
     /// Somebody sets the date.
     pub fn set_wall_off_ms(&self, off_ms: i64) {
         self.lock().wall_off_ms = off_ms;
@@ -78,7 +85,8 @@ impl Clocks for HostClock {
     }
 
     fn wall_ms(&self) -> u64 {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        inner.wrong_dates += u64::from(inner.wall_off_ms != 0);
         let ran = inner.since.map_or(Duration::ZERO, |since| since.elapsed());
         let ms = u64::try_from((inner.total + ran).as_millis()).expect("a short simulation");
         (EPOCH_MS + ms).saturating_add_signed(inner.wall_off_ms)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct HostDisk {
     saved: Arc<Mutex<Rows>>,
     archive: Arc<Mutex<Archive>>,
     pace: Arc<Mutex<Pace>>,
+    /// How many steps a stall has put off.
+    stalls: Arc<AtomicU64>,
     dice: Dice,
 }
 
@@ -63,6 +66,7 @@ impl HostDisk {
                 slow_per_mille: 200,
                 stall_ms: 0,
             })),
+            stalls: Arc::default(),
             dice,
         };
         disk.keep_segments();
@@ -82,6 +86,11 @@ impl HostDisk {
     /// What was removed from the log so far.
     pub fn archive(&self) -> Archive {
         lock(&self.archive).clone()
+    }
+
+    /// How many steps a stall has put off.
+    pub fn stalls(&self) -> u64 {
+        self.stalls.load(Ordering::Relaxed)
     }
 
     /// Changes how long things take.
@@ -205,6 +214,9 @@ impl HostDisk {
     async fn takes_time(&self) {
         let pace = *lock(&self.pace);
         let mut wait_ms = pace.stall_ms;
+        if wait_ms > 0 {
+            self.stalls.fetch_add(1, Ordering::Relaxed);
+        }
         if self.dice.chance(pace.slow_per_mille) {
             wait_ms += self.dice.between(1, pace.slow_ms);
         }

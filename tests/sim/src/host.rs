@@ -18,6 +18,8 @@ pub struct Host {
     rate_ppm: i64,
     /// Local time that has passed and has not been given to the runtime: it counts in whole ms.
     owed_us: u64,
+    /// How far its time is ahead of what passed, over all rates that it had.
+    ahead_us: i64,
     paused: Option<Pause>,
 }
 
@@ -39,6 +41,7 @@ impl Host {
             clock,
             rate_ppm: 0,
             owed_us: 0,
+            ahead_us: 0,
             paused: None,
         }
     }
@@ -51,6 +54,11 @@ impl Host {
     /// Whether something runs on it.
     pub fn is_running(&self) -> bool {
         self.runtime.is_some()
+    }
+
+    /// How far its time is ahead of what passed while it had any, in microseconds.
+    pub fn ahead_us(&self) -> i64 {
+        self.ahead_us
     }
 
     /// Whether it stands still.
@@ -131,6 +139,7 @@ impl Host {
         let faster = i64::try_from(us).expect("a tick is short") * self.rate_ppm / 1_000_000;
         let local_us = us.checked_add_signed(faster).expect("time goes forward");
         self.owed_us += local_us;
+        self.ahead_us += faster;
         let Some(runtime) = &self.runtime else {
             // Its hardware clock goes on.
             self.clock.passed(Duration::from_micros(self.owed_us));

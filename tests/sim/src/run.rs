@@ -37,8 +37,10 @@ pub struct Report {
     pub lines: u64,
     /// Their digest: equal for equal seeds.
     pub digest: String,
-    /// How often each kind of fault was brought.
+    /// How often each kind of fault was seen to do something: that is what counts.
     pub injected: BTreeMap<Kind, u64>,
+    /// How often each kind was brought, whether or not anything came of it.
+    pub brought: BTreeMap<Kind, u64>,
     /// How many processes ended by themselves because of their disk.
     pub stopped: u64,
     /// How many damaged logs were refused.
@@ -94,7 +96,8 @@ pub fn seed(seed: u64, trace: &Trace) -> Report {
         seed,
         lines,
         digest: format!("{digest:032x}"),
-        injected: run.chaos.injected().clone(),
+        injected: run.chaos.observed().clone(),
+        brought: run.chaos.injected().clone(),
         stopped: run.chaos.stopped(),
         refused: run.chaos.refused(),
         unsynced_at_cuts: run.world.unsynced_at_cuts,

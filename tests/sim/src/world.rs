@@ -52,6 +52,8 @@ pub struct World {
     pub clients: Clients,
     /// How many sectors and names were not synced when the power went, over all cuts.
     pub unsynced_at_cuts: u64,
+    /// How often each machine lost its power.
+    power_cuts: BTreeMap<HostId, u64>,
     /// When whose clocks ran fast, for the checker.
     fast: Fast,
     clients_host: Host,
@@ -104,6 +106,7 @@ impl World {
             places: places.into_iter().collect(),
             clients,
             unsynced_at_cuts: 0,
+            power_cuts: BTreeMap::new(),
             fast: Fast::default(),
             clients_host: Host::new(dice.named("clients' host"), HostClock::default()),
             now_us: 0,
@@ -191,7 +194,13 @@ impl World {
         place.host.clock().rebooted();
         let unsynced = place.disk.power_cut();
         self.unsynced_at_cuts += unsynced;
+        *self.power_cuts.entry(id).or_default() += 1;
         trace!(self.trace, "{unsynced} sectors and names were not synced");
+    }
+
+    /// How often a machine lost its power.
+    pub fn power_cuts(&self, id: HostId) -> u64 {
+        self.power_cuts.get(&id).copied().unwrap_or(0)
     }
 
     /// A node's clocks run this much faster from now on.

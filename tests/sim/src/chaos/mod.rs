@@ -2,11 +2,13 @@
 
 mod apply;
 mod fault;
+mod observed;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use self::fault::{Fault, Kind};
+use self::observed::{Observed, Watch};
 use crate::dice::Dice;
 use crate::net::HostId;
 use crate::node::{Ended, NODES};
@@ -34,6 +36,8 @@ pub struct Chaos {
     refused: u64,
     /// How often each kind was brought.
     injected: BTreeMap<Kind, u64>,
+    /// Of which of them something was seen.
+    observed: Observed,
     /// How many processes ended by themselves because of their disk.
     stopped: u64,
 }
@@ -61,6 +65,7 @@ impl Chaos {
             rotten: BTreeMap::new(),
             refused: 0,
             injected: BTreeMap::new(),
+            observed: Observed::default(),
             stopped: 0,
         }
     }
@@ -68,6 +73,11 @@ impl Chaos {
     /// How often each kind was brought.
     pub fn injected(&self) -> &BTreeMap<Kind, u64> {
         &self.injected
+    }
+
+    /// How often a fault of each kind was seen to do something.
+    pub fn observed(&self) -> &BTreeMap<Kind, u64> {
+        self.observed.counts()
     }
 
     /// How many processes ended by themselves because of their disk.
@@ -86,6 +96,7 @@ impl Chaos {
     /// If a node has ended in a way that no fault explains.
     pub fn tick(&mut self, world: &mut World) -> Result<(), String> {
         let now_us = world.now_us();
+        self.observed.look(self.refused, world);
         let (over, under_way) = std::mem::take(&mut self.under_way)
             .into_iter()
             .partition(|(until_us, _)| *until_us <= now_us);
@@ -125,12 +136,17 @@ impl Chaos {
         }
         trace!(world.trace, "fault: {fault:?} for {lasts_us} us");
         *self.injected.entry(kind).or_default() += 1;
+        let until_us = world.now_us() + lasts_us;
+        let watch = Watch::new(kind, &fault, until_us, self.refused, world);
         self.begin(world, &fault);
-        self.under_way.push((world.now_us() + lasts_us, fault));
+        self.observed.add(watch);
+        self.under_way.push((until_us, fault));
     }
 
     /// Everything is mended at once.
     pub fn heal(&mut self, world: &mut World) {
+        self.observed.look(self.refused, world);
+        self.observed.healed();
         for (_, fault) in std::mem::take(&mut self.under_way) {
             self.end(world, &fault);
         }
@@ -165,6 +181,8 @@ impl Chaos {
     /// # Errors
     /// If no fault explains its end.
     pub fn look_after_processes(&mut self, world: &mut World) -> Result<(), String> {
+        // Before a process is replaced, and its disk's count with it.
+        self.observed.look(self.refused, world);
         self.cut_power(world);
         let now_us = world.now_us();
         for id in NODES {

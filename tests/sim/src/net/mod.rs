@@ -71,6 +71,8 @@ struct Inner {
     /// Machines without power.
     off: Vec<HostId>,
     effects: Effects,
+    /// Of the swallowed ones, those whose link was cut: the others found a machine that is off.
+    swallowed_by_cuts: u64,
 }
 
 /// The network. Clones are the same one.
@@ -96,6 +98,7 @@ impl Net {
             next: 0,
             off: Vec::new(),
             effects: Effects::default(),
+            swallowed_by_cuts: 0,
         })))
     }
 
@@ -116,6 +119,11 @@ impl Net {
         if was_cut != is_cut {
             inner.cut_or_healed(from, to, is_cut);
         }
+    }
+
+    /// How many segments cut links swallowed.
+    pub fn swallowed_by_cuts(&self) -> u64 {
+        self.lock().swallowed_by_cuts
     }
 
     /// What was done so far.
@@ -180,8 +188,10 @@ impl Inner {
 
     /// SYN there and its answer back; `None` if one of them does not arrive.
     fn round_trip(&mut self, from: HostId, to: HostId) -> Option<u64> {
-        if self.links[&(from, to)].cut || self.links[&(to, from)].cut || self.is_off(to) {
+        let cut = self.links[&(from, to)].cut || self.links[&(to, from)].cut;
+        if cut || self.is_off(to) {
             self.effects.swallowed += 1;
+            self.swallowed_by_cuts += u64::from(cut);
             return None;
         }
         Some(self.latency_us(from, to) + self.latency_us(to, from))
@@ -204,6 +214,7 @@ impl Inner {
         let link = &self.links[&(from, to)];
         if link.cut {
             self.effects.swallowed += 1;
+            self.swallowed_by_cuts += 1;
             return None;
         }
         let loss = link.loss_per_mille;
@@ -243,6 +254,7 @@ impl Inner {
             }
         }
         self.effects.swallowed += swallowed;
+        self.swallowed_by_cuts += swallowed;
     }
 
     fn tick(&mut self, now_us: u64) {

@@ -17,7 +17,10 @@ fn a_whole_seed_is_clean_and_not_for_want_of_trouble() {
         outcome.verdict
     );
     assert_eq!(report.seed, SEED);
-    assert!(report.injected.values().sum::<u64>() > 0, "{report:?}");
+    let (shown, brought) = (&report.injected, &report.brought);
+    assert!(shown.values().sum::<u64>() > 0, "{report:?}");
+    let no_more = |(kind, shown): (_, &u64)| brought.get(kind) >= Some(shown);
+    assert!(shown.iter().all(no_more), "{report:?}");
     assert!(report.starts >= 3, "{report:?}");
     assert!(report.simulated_us >= 25_000_000, "{report:?}");
     assert!(report.healed_us < 30_000_000, "{report:?}");
