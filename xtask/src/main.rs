@@ -2,6 +2,7 @@
 
 mod absences;
 mod bench;
+mod counts;
 mod dist;
 mod faults;
 mod fuzz;
@@ -64,6 +65,8 @@ enum Command {
     Sim(sim::Sim),
     /// Runs the simulator with each seeded bug: it must find all of them.
     Mutants(mutants::Mutants),
+    /// Counts the instructions of the hot paths, and compares them with benches/counts.toml.
+    Counts(counts::Counts),
     /// Builds the release tarball: target/dist/evermind-VERSION-TARGET.tar.gz and its sha256.
     Dist,
 }
@@ -100,6 +103,7 @@ fn run(cli: &Cli) -> Result<bool> {
         Command::Fuzz { minutes, target } => fuzz::run(&workspace, *minutes, target.as_deref()),
         Command::Sim(sim) => sim.run(&workspace),
         Command::Mutants(mutants) => mutants.run(&workspace),
+        Command::Counts(asked) => counts::run(&workspace, asked),
         Command::Dist => {
             println!("{}", dist::build(&workspace)?.display());
             Ok(true)
