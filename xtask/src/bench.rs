@@ -22,8 +22,7 @@ pub(crate) struct Bench {
     /// How many clients at once [default: 1,8,64,256]
     #[arg(long, value_name = "N,…")]
     clients: Option<String>,
-    /// Only these of evermind, limit, etcd, etcd-http, zookeeper, zookeeper-nosync, redlock,
-    /// redlock-everysec, redlock-memory
+    /// Only these systems, as in evermind,limit; docs/performance.md names them all
     #[arg(long, value_name = "NAME,…")]
     only: Option<String>,
     /// JSON on standard output instead of the tables

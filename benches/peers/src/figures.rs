@@ -133,7 +133,12 @@ pub(crate) mod tests {
         let three = spread(&[3.0, 1.0, 2.0]).expect("three figures");
         assert_eq!((three.median, three.min, three.max), (2.0, 1.0, 3.0));
         let even = spread(&[4.0, 1.0]).expect("two figures");
-        assert_eq!(even.median, 2.5);
+        let expected = Spread {
+            median: 2.5,
+            min: 1.0,
+            max: 4.0,
+        };
+        assert_eq!(even, expected);
         assert_eq!(spread(&[]), None);
     }
 

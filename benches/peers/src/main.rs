@@ -47,9 +47,9 @@ struct Plan {
     /// How long each measurement takes, as in 4s or 500ms
     #[arg(long, value_name = "TIME", default_value = "4s", value_parser = duration)]
     duration: Duration,
-    /// How many clients at once
+    /// How many clients at once; each has a descriptor in this process and in a server
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8,64,256",
-          value_parser = clap::value_parser!(u32).range(1..=4096))]
+          value_parser = clap::value_parser!(u32).range(1..=512))]
     clients: Vec<u32>,
     /// Only these systems
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_enum)]

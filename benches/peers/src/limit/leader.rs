@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::routing::post;
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
@@ -163,6 +164,23 @@ impl Committer {
 
 type Commands = mpsc::Sender<Waiting>;
 
+/// Has the API key. It is compared where it stands, for a copy of the headers costs more than the rest.
+struct Authorized;
+
+impl<S: Sync> FromRequestParts<S> for Authorized {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        let bearer = parts.headers.get(header::AUTHORIZATION);
+        let bearer = bearer.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        if bearer == Some(API_KEY.as_bytes()) {
+            Ok(Self)
+        } else {
+            Err(StatusCode::UNAUTHORIZED)
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Acquire {
@@ -181,7 +199,7 @@ struct Release {
 /// As long as Evermind's answer, and of the same form.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Acquired {
+struct Granted {
     acquired: bool,
     lock_acquisition_attempts: u32,
     config: Config,
@@ -211,11 +229,11 @@ struct Released {
 
 async fn acquire(
     State(commands): State<Commands>,
-    headers: HeaderMap,
+    _: Authorized,
     Json(asked): Json<Acquire>,
-) -> Result<Json<Acquired>, StatusCode> {
-    let index = commit(&commands, &headers, b'A', &asked.key, &asked.uuid).await?;
-    Ok(Json(Acquired {
+) -> Result<Json<Granted>, StatusCode> {
+    let index = commit(&commands, b'A', &asked.key, &asked.uuid).await?;
+    Ok(Json(Granted {
         acquired: true,
         lock_acquisition_attempts: 1,
         config: Config {
@@ -236,10 +254,10 @@ async fn acquire(
 
 async fn release(
     State(commands): State<Commands>,
-    headers: HeaderMap,
+    _: Authorized,
     Json(asked): Json<Release>,
 ) -> Result<Json<Released>, StatusCode> {
-    commit(&commands, &headers, b'R', &asked.key, &asked.uuid).await?;
+    commit(&commands, b'R', &asked.key, &asked.uuid).await?;
     Ok(Json(Released {
         released: true,
         message: None,
@@ -247,18 +265,7 @@ async fn release(
 }
 
 /// Returns once two disks have the command.
-async fn commit(
-    commands: &Commands,
-    headers: &HeaderMap,
-    kind: u8,
-    key: &str,
-    uuid: &str,
-) -> Result<u64, StatusCode> {
-    let bearer = headers.get(header::AUTHORIZATION);
-    let bearer = bearer.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    if bearer != Some(API_KEY.as_bytes()) {
-        return Err(StatusCode::UNAUTHORIZED);
-    }
+async fn commit(commands: &Commands, kind: u8, key: &str, uuid: &str) -> Result<u64, StatusCode> {
     let mut command = Vec::with_capacity(COMMAND_BYTES);
     command.push(kind);
     command.extend_from_slice(key.as_bytes());

@@ -129,19 +129,18 @@ async fn mode(address: &str) -> Result<String> {
 
 /// As Debian ships it, with three servers, and what a benchmark from one address needs.
 fn configuration(dir: &Path, ports: &[u16], index: usize) -> String {
-    let mut text = format!(
+    let server = |server: usize| {
+        let (id, quorum, election) = (server + 1, ports[3 + server], ports[6 + server]);
+        format!("server.{id}=127.0.0.1:{quorum}:{election}\n")
+    };
+    let servers: String = (0..3).map(server).collect();
+    format!(
         "tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir={}\n\
          clientPort={}\nclientPortAddress=127.0.0.1\n\
-         maxClientCnxns=0\nadmin.enableServer=false\n4lw.commands.whitelist=srvr\n",
+         maxClientCnxns=0\nadmin.enableServer=false\n4lw.commands.whitelist=srvr\n{servers}",
         dir.display(),
         ports[index]
-    );
-    for server in 0..3 {
-        let (quorum, election) = (ports[3 + server], ports[6 + server]);
-        let id = server + 1;
-        text += &format!("server.{id}=127.0.0.1:{quorum}:{election}\n");
-    }
-    text
+    )
 }
 
 pub(crate) struct ZookeeperClient {
