@@ -5,6 +5,7 @@ use std::time::Duration;
 use evermind_checker::history::Told;
 use evermind_harness::cluster::NODES;
 
+use crate::caller::Operation;
 use crate::cluster::others;
 use crate::lan::Lan;
 use crate::link::Sum;
@@ -13,6 +14,10 @@ use crate::scene::Scene;
 /// A partition lasts longer than it takes to elect another leader, and than the short leases.
 const CUT_MS: u64 = 3_000;
 const CALM_MS: u64 = 2_000;
+/// The client that asks a node which is cut off is numbered apart from those of the load.
+const PROBE: u64 = 1_500;
+/// How long it waits for an answer: less than the cut lasts.
+const PROBE_WITHIN: Duration = Duration::from_secs(2);
 /// How far a term may rise for one fault: a leader lost, one elected, and as many that were outvoted.
 /// Without pre-vote a node alone would add three each second.
 const TERMS_PER_FAULT: u64 = 5;
@@ -83,15 +88,30 @@ pub(crate) fn isolate(scene: &Scene<'_>) {
             }
         }
         scene.inject();
-        scene.spell(UNDER_WAY_MS);
-        let alone = scene.load.timeline.now();
-        scene.await_term_above(term, &others(leader));
-        scene.spell(CUT_MS);
-        let grants = grants_of(scene, leader, alone);
-        scene.require(grants == 0, || {
-            format!("the isolated leader {leader} granted {grants}")
-        });
+        cut_off(scene, leader, term);
     });
+}
+
+/// The others elect one of themselves, and the leader that was cut off grants nothing meanwhile that
+/// is asked of it.
+fn cut_off(scene: &Scene<'_>, leader: u64, term: u64) {
+    scene.spell(UNDER_WAY_MS);
+    let alone = scene.load.timeline.now();
+    scene.await_term_above(term, &others(leader));
+    scene.spell(CUT_MS);
+    let grants = grants_of(scene, leader, alone);
+    scene.require(grants == 0, || {
+        format!("node {leader}, which was cut off, granted {grants}")
+    });
+    // One that asked it for sure, and was told within the time of the cut what it was told.
+    let key = format!("cut-off-{}", scene.load.timeline.now().0);
+    let mut caller = scene.caller(PROBE, leader);
+    let told = caller.hang_up_after(&Operation::take(&key, &key, 1_000, 0), PROBE_WITHIN);
+    let granted = matches!(told, Told::Granted { .. });
+    scene.require(!granted, || {
+        format!("node {leader}, which was cut off, told a caller {told:?}")
+    });
+    scene.effect("callers not granted by a node cut off", u64::from(!granted));
 }
 
 /// Each node hears one other and is heard by the third: no two of them can talk.
@@ -127,8 +147,7 @@ pub(crate) fn one_way_in(scene: &Scene<'_>) {
             lan(scene).link(other, leader).cut();
         }
         scene.inject();
-        scene.await_term_above(term, &others(leader));
-        scene.spell(CUT_MS);
+        cut_off(scene, leader, term);
     });
 }
 
@@ -140,8 +159,7 @@ pub(crate) fn one_way_out(scene: &Scene<'_>) {
             lan(scene).link(leader, other).cut();
         }
         scene.inject();
-        scene.await_term_above(term, &others(leader));
-        scene.spell(CUT_MS);
+        cut_off(scene, leader, term);
     });
 }
 
