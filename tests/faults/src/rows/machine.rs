@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use evermind_checker::history::{Ask, Told};
 use evermind_harness::cluster::NODES;
 use evermind_harness::until;
+use evermind_harness::until::until_or;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::caller::Operation;
@@ -178,7 +179,8 @@ const SLOW_CONNECTIONS: usize = 5_000;
 const P99_FLOOR: Duration = Duration::from_millis(100);
 const RSS_GROWTH_MIB_MAX: u64 = 512;
 
-/// What no decent client sends; whatever comes back, it is a refusal or a closed connection.
+/// What no decent client sends. Where it is HTTP it is refused with a 4xx; where it is not, the
+/// connection may be closed without a word.
 const MALFORMED: &[&[u8]] = &[
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"GET /livez HTTP/0.9\r\n\r\n",
@@ -204,6 +206,7 @@ pub(crate) fn abuse(scene: &Scene<'_>) {
     let cluster = scene.cluster;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the hard limit may be taken");
+    refuses_the_malformed(scene);
     let rss_before = NODES.map(|id| rss_mib(cluster.node(id).pid()));
     let before = p99(scene, Duration::from_secs(5));
     let (slow, stop) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -234,6 +237,13 @@ pub(crate) fn abuse(scene: &Scene<'_>) {
             Duration::from_secs(30),
             || (slow.load(Ordering::Relaxed) >= SLOW_CONNECTIONS as u64).then_some(()),
         );
+        // Whoever is honest gets in, on a connection of its own, at every node.
+        for id in NODES {
+            let serves = until_or(HONEST_WITHIN, || scene.serves(id).then_some(()));
+            scene.require(serves.is_some(), || {
+                format!("node {id} serves nobody honest under abuse")
+            });
+        }
         p99(scene, Duration::from_secs(8))
     });
     scene.effect("slow connections", slow.load(Ordering::Relaxed));
@@ -285,6 +295,78 @@ fn dawdle(scene: &Scene<'_>, part: usize, slow: &AtomicU64, stop: &AtomicBool) {
         connections.retain_mut(|stream| stream.write(&head[byte..=byte]).is_ok());
         thread::sleep(Duration::from_millis(500));
     }
+}
+
+/// How long an honest caller may have to try on a connection of its own.
+const HONEST_WITHIN: Duration = Duration::from_secs(10);
+
+/// Before there is any crowd: each node answers each malformed request with a 4xx, and each that is
+/// well-formed up to its body by what is wrong with that, not by who sent it.
+fn refuses_the_malformed(scene: &Scene<'_>) {
+    let cluster = scene.cluster;
+    let by_a_caller = |body: &str| {
+        format!(
+            "POST /lock/acquire HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\nContent-Type: \
+             application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            cluster.api_key,
+            body.len()
+        )
+    };
+    for id in NODES {
+        let address = cluster.node(id).http;
+        for bytes in MALFORMED {
+            let status = status_of(address, bytes);
+            let is_http = bytes[0].is_ascii_alphabetic();
+            let refused = status.map_or(!is_http, |status| (400..500).contains(&status));
+            scene.require(refused, || {
+                format!("node {id} answers {status:?} to {}", bytes.escape_ascii())
+            });
+            scene.inject();
+            scene.effect(
+                "malformed requests answered with 4xx",
+                u64::from(status.is_some()),
+            );
+        }
+        for body in MALFORMED_BODIES {
+            let status = status_of(address, by_a_caller(body).as_bytes());
+            scene.require(status == Some(400), || {
+                format!("node {id} answers {status:?} to the body {body}")
+            });
+            scene.inject();
+            scene.effect(
+                "malformed requests answered with 4xx",
+                u64::from(status == Some(400)),
+            );
+        }
+    }
+}
+
+/// Bodies that a caller with a good key is told are wrong.
+const MALFORMED_BODIES: &[&str] = &[
+    "[[[[[[[[[",
+    "[]",
+    "{}",
+    r#"{"key":"k","lease":-1}"#,
+    r#"{"key":"k","lease":1000,"key":"l"}"#,
+    r#"{"key":"k","lease":1000} {}"#,
+    r#"{"key":"","lease":1000}"#,
+    r#"{"key":"k","lease":1e400}"#,
+];
+
+/// The status that comes back; `None` where the connection is closed or stays silent.
+fn status_of(address: std::net::SocketAddr, bytes: &[u8]) -> Option<u16> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(15)))
+        .ok()?;
+    stream.write_all(bytes).ok()?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).ok()?;
+    let text = std::str::from_utf8(&head).ok()?;
+    let (version, status) = text.split_once(' ')?;
+    version
+        .starts_with("HTTP/1.")
+        .then(|| status.parse().ok())?
 }
 
 /// Whether a node answers with a 4xx or 5xx, or closes.
