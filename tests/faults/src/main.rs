@@ -20,6 +20,7 @@ mod run;
 mod scene;
 mod setup;
 mod store;
+mod tally;
 mod time;
 mod tool;
 mod trace;

@@ -13,6 +13,7 @@ use crate::caller::{Caller, Operation};
 use crate::cluster::Cluster;
 use crate::load::Load;
 use crate::random::Random;
+use crate::tally::Tally;
 
 /// The matrix: serving again within this time of the heal.
 const SERVES_WITHIN: Duration = Duration::from_secs(30);
@@ -27,10 +28,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) load: &'a Load,
     ends: Instant,
     injected: AtomicU64,
-    /// Injected, and nothing was looked at since.
-    unseen: AtomicU64,
-    /// Injected, and seen to do something.
-    observed: AtomicU64,
+    tally: Mutex<Tally>,
     effects: Mutex<Vec<(&'static str, u64)>>,
     faults: Mutex<Vec<String>>,
     notes: Mutex<Vec<String>>,
@@ -44,8 +42,7 @@ impl<'a> Scene<'a> {
             load,
             ends: Instant::now() + lasts,
             injected: AtomicU64::new(0),
-            unseen: AtomicU64::new(0),
-            observed: AtomicU64::new(0),
+            tally: Mutex::default(),
             effects: Mutex::default(),
             faults: Mutex::default(),
             notes: Mutex::default(),
@@ -61,13 +58,12 @@ impl<'a> Scene<'a> {
     /// Counts a fault that was injected.
     pub(crate) fn inject(&self) {
         self.injected.fetch_add(1, Ordering::Relaxed);
-        self.unseen.fetch_add(1, Ordering::Relaxed);
+        guard(&self.tally).inject();
     }
 
-    /// Faults that were seen to do something: at most one for each effect that was counted, and none
-    /// where it was looked for and nothing had come of it.
+    /// How many of these were seen to do something.
     pub(crate) fn observed(&self) -> u64 {
-        self.observed.load(Ordering::Relaxed)
+        guard(&self.tally).observed()
     }
 
     pub(crate) fn injected(&self) -> u64 {
@@ -76,9 +72,7 @@ impl<'a> Scene<'a> {
 
     /// Adds to an effect that was observed. Each that is named must be more than 0 in the end.
     pub(crate) fn effect(&self, what: &'static str, how_often: u64) {
-        let unseen = self.unseen.swap(0, Ordering::Relaxed);
-        self.observed
-            .fetch_add(unseen.min(how_often), Ordering::Relaxed);
+        guard(&self.tally).effect(how_often);
         let mut effects = guard(&self.effects);
         match effects.iter_mut().find(|(name, _)| *name == what) {
             Some((_, sum)) => *sum += how_often,
