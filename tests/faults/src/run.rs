@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use evermind_checker::history::{History, Told};
+use evermind_checker::{Check, Violation};
 use evermind_harness::cluster::NODES;
 use evermind_harness::until;
 
@@ -57,9 +58,9 @@ pub(crate) fn run(row: &Row, seconds: u64, dir: &Path, seed: u64) -> Outcome {
         }
         let mut told = told.unwrap_or_default();
         told.why.extend(unexpected_panics(row, &cluster));
-        let found = load.recorder.with(|history| {
-            checks::check(history, &load, &cluster, row.setup.rate_per_mille, applied)
-        });
+        let found = load
+            .recorder
+            .with(|history| checks::check(history, &load, &cluster, &row.setup, applied));
         (told, found)
     });
     if let Some((told, found)) = finished {
@@ -174,7 +175,8 @@ fn judge(
     let checked = verdict.is_some();
     let verdict = verdict.unwrap_or_default();
     let mut why = story.why;
-    let caught = !verdict.violations.is_empty() || why.iter().any(|why| refuses(why));
+    let lost = loss(&verdict, &why);
+    let caught = lost.is_some();
     if !checked || !verdict.is_clean() {
         let text = verdict.to_string();
         why.extend(text.lines().skip(1).map(str::to_owned));
@@ -189,6 +191,9 @@ fn judge(
         (false, true) => Result::Passed,
         (false, false) => Result::Failed,
     };
+    if row.setup.expect == Expect::Loss {
+        why.splice(0..0, lost.map(|lost| format!("lost: {lost}")));
+    }
     why.truncate(WHYS_SHOWN);
     Outcome {
         row: row.number,
@@ -214,9 +219,21 @@ fn judge(
     }
 }
 
-/// Whether a node has found for itself that something is gone.
+/// What was lost: an acknowledged operation that no log has, logs or tables that do not fit
+/// together, or a log that its own node found too short. That a run came to nothing, or broke some
+/// other rule, shows no loss.
+fn loss(verdict: &evermind_checker::Verdict, why: &[String]) -> Option<String> {
+    let is_loss = |violation: &&Violation| matches!(violation.check, Check::W0 | Check::W5);
+    let found = verdict.violations.iter().find(is_loss);
+    let refused = why.iter().find(|why| refuses(why));
+    found.map(ToString::to_string).or_else(|| refused.cloned())
+}
+
+/// Whether a node did not start because it has found for itself that something is gone.
 fn refuses(why: &str) -> bool {
-    why.contains("ended while it started") && why.contains("cannot start")
+    let ended = why.contains("ended while it started") || why.contains("ended after the heal");
+    let gone = ["vanished", "is gone", "damaged", "rejoin under a new id"];
+    ended && why.contains("cannot start") && gone.iter().any(|gone| why.contains(gone))
 }
 
 fn longest_gap_ms(history: &History) -> u64 {
@@ -245,5 +262,34 @@ fn keep_or_remove(outcome: &Outcome, dir: &Path, load: &Load) {
     let written = history.map(|bytes| fs::write(dir.join("history.json"), bytes));
     if !matches!(written, Ok(Ok(()))) {
         eprintln!("the history could not be written to {}", dir.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evermind_checker::Verdict;
+
+    use super::*;
+
+    fn found(check: Check) -> Verdict {
+        Verdict {
+            violations: vec![Violation::new(check, "what there was")],
+            ..Verdict::default()
+        }
+    }
+
+    #[test]
+    fn the_negative_control_wants_a_loss_and_no_other_failure() {
+        for check in Check::ALL {
+            let due = matches!(check, Check::W0 | Check::W5);
+            assert_eq!(loss(&found(check), &[]).is_some(), due, "{check}");
+        }
+        let shows = |why: &str| loss(&Verdict::default(), &[why.to_owned()]).is_some();
+        let start = "node 2 ended while it started: error: the node cannot start";
+        assert!(shows(&format!(
+            "{start}: entries that were on disk have vanished"
+        )));
+        assert!(!shows(&format!("{start}: the address is in use")));
+        assert!(!shows("the clients are answered: not within 30 s"));
     }
 }
