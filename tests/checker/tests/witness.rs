@@ -490,7 +490,7 @@ fn w5_a_running_node_with_a_lock_too_many_too_few_or_of_an_entry_that_nobody_has
             .as_mut()
             .unwrap()
             .values_mut()
-            .for_each(|u| *u += 1)
+            .for_each(|u| *u += 1);
     });
 }
 

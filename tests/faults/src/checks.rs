@@ -7,7 +7,9 @@ use evermind_checker::committed::{Committed, NodeLog};
 use evermind_checker::history::History;
 use evermind_checker::stored::StoredNode;
 use evermind_checker::witness::{Ends, check_witness};
-use evermind_checker::{Check, ClockBound, Verdict, Violation, check_direct};
+use evermind_checker::{
+    Check, ClockBound, Verdict, Violation, WindowOptions, check_direct, search,
+};
 use evermind_harness::cluster::NODES;
 use evermind_storage::disk::RealDisk;
 use evermind_storage::machine::SledTables;
@@ -17,6 +19,14 @@ use crate::archive;
 use crate::cluster::Cluster;
 use crate::load::Load;
 use crate::setup::{Expect, Setup};
+
+/// Of each lock's history some windows, spread over all of it: a row has tens of thousands of
+/// operations, and the search is the cross-check.
+const WINDOWS: WindowOptions = WindowOptions {
+    max_records: 32,
+    windows_per_key: 25,
+    budget: 100_000,
+};
 
 /// Checks what the clients saw. Where the nodes came to rest in agreement on `applied`, their logs
 /// are the witness, and their tables must be one.
@@ -63,6 +73,7 @@ pub(crate) fn check(
         }
         None => check_direct(history, clocks, None),
     };
+    verdict.merge(search(history, clocks, WINDOWS));
     // A look without an answer leaves nothing to resolve.
     verdict.ambiguous = ambiguous.unwrap_or(verdict.ambiguous);
     verdict

@@ -29,6 +29,10 @@ pub(crate) struct Outcome {
     pub(crate) resolved: u64,
     pub(crate) took_effect: u64,
     pub(crate) without_effect: u64,
+    /// Windows of the general search.
+    pub(crate) windows: u64,
+    /// Views of running nodes' tables.
+    pub(crate) live_views: u64,
     pub(crate) violations: usize,
     pub(crate) undecided: usize,
     /// The longest time without a certain answer to anybody.
@@ -61,6 +65,8 @@ impl Outcome {
         self.resolved += other.resolved;
         self.took_effect += other.took_effect;
         self.without_effect += other.without_effect;
+        self.windows += other.windows;
+        self.live_views += other.live_views;
         self.violations += other.violations;
         self.undecided += other.undecided;
         self.longest_gap_ms = self.longest_gap_ms.max(other.longest_gap_ms);

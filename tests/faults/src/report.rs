@@ -182,6 +182,8 @@ mod tests {
             resolved: 1,
             took_effect: 1,
             without_effect: 0,
+            windows: 0,
+            live_views: 0,
             violations: 0,
             undecided: 0,
             longest_gap_ms: 5,

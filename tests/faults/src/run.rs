@@ -208,6 +208,8 @@ fn judge(
         resolved: verdict.resolved,
         took_effect: verdict.took_effect,
         without_effect: verdict.without_effect,
+        windows: verdict.windows,
+        live_views: verdict.live_views,
         violations: verdict.violations.len(),
         undecided: verdict.undecided.len(),
         longest_gap_ms: load.recorder.with(|history| longest_gap_ms(history)),
