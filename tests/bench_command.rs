@@ -10,7 +10,7 @@ use crate::harness::command::{Ended, run};
 use crate::harness::ports::Ports;
 use crate::harness::process::evermind;
 
-const ENDS_WITHIN: Duration = Duration::from_secs(60);
+const ENDS_WITHIN: Duration = Duration::from_mins(1);
 /// A dozen cycles on a busy machine.
 const SHORT: &str = "500ms";
 /// The documented exit codes.
