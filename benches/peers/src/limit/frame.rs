@@ -6,8 +6,9 @@ pub(super) const HEAD_BYTES: usize = 12;
 pub(super) const COMMAND_BYTES: usize = 256;
 
 /// A batch under its number.
-pub(super) fn frame<'a>(number: u64, commands: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    let mut frame = vec![0; HEAD_BYTES];
+pub(super) fn frame<'a>(number: u64, commands: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(HEAD_BYTES + commands.len() * COMMAND_BYTES);
+    frame.resize(HEAD_BYTES, 0);
     for command in commands {
         let length = command.len().min(COMMAND_BYTES);
         frame.extend_from_slice(&command[..length]);

@@ -1,10 +1,11 @@
 //! The limit's leader: takes commands over HTTP, has them synced on two of three disks, answers.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
@@ -12,7 +13,7 @@ use axum::routing::post;
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
@@ -48,22 +49,17 @@ pub(crate) fn lead(args: &LeaderArgs) -> Result<()> {
 }
 
 async fn serve(args: &LeaderArgs, disk: Disk) -> Result<()> {
-    let (acks, acknowledged) = mpsc::unbounded_channel();
     let mut followers = Vec::new();
     for address in &args.followers {
         let stream = tokio::time::timeout(FOLLOWER_WITHIN, connect(address));
         let stream = stream.await.with_context(|| format!("no {address}"))?;
         stream.set_nodelay(true).context("setting TCP_NODELAY")?;
-        let (mut reader, writer) = stream.into_split();
-        followers.push(writer);
-        let acks = acks.clone();
-        tokio::spawn(async move {
-            while let Ok(number) = reader.read_u64_le().await {
-                let _ = acks.send(number);
-            }
-        });
+        followers.push(Follower::new(stream));
     }
+    let followers = <[Follower; 2]>::try_from(followers);
+    let followers = followers.map_err(|_| anyhow!("--followers takes two addresses"))?;
     let (own, frames) = std::sync::mpsc::channel();
+    let (acks, acknowledged) = mpsc::unbounded_channel();
     std::thread::spawn(move || sync(disk, &frames, &acks));
 
     let (commands, waiting) = mpsc::channel(BATCH_MAX);
@@ -124,8 +120,8 @@ type Waiting = (Vec<u8>, oneshot::Sender<u64>);
 struct Committer {
     waiting: mpsc::Receiver<Waiting>,
     own: std::sync::mpsc::Sender<(u64, Arc<Vec<u8>>)>,
-    followers: Vec<tokio::net::tcp::OwnedWriteHalf>,
     acknowledged: mpsc::UnboundedReceiver<u64>,
+    followers: [Follower; 2],
 }
 
 impl Committer {
@@ -139,17 +135,16 @@ impl Committer {
             }
             let commands = batch.iter().map(|(command, _)| command.as_slice());
             let frame = Arc::new(frame::frame(number, commands));
+            let own = self.own.send((number, Arc::clone(&frame)));
+            own.map_err(|_| anyhow!("the disk is gone"))?;
             for follower in &mut self.followers {
-                let sent = follower.write_all(&frame).await;
+                let sent = follower.stream.write_all(&frame).await;
                 sent.context("sending to a follower")?;
             }
-            let own = self.own.send((number, frame));
-            own.map_err(|_| anyhow!("the disk is gone"))?;
             let mut disks = 0;
             while disks < MAJORITY {
-                let synced = self.acknowledged.recv().await;
-                // Of the slowest disk: a batch that the two others have had for long.
-                if synced.context("all disks are gone")? == number {
+                // Less is of the slowest disk: a batch that the two others have had for long.
+                if self.synced().await? == number {
                     disks += 1;
                 }
             }
@@ -159,6 +154,56 @@ impl Committer {
             }
         }
         Ok(())
+    }
+
+    /// The number of the next batch that one of the three says is on its disk.
+    async fn synced(&mut self) -> Result<u64> {
+        loop {
+            for follower in &mut self.followers {
+                if let Some(number) = follower.try_synced()? {
+                    return Ok(number);
+                }
+            }
+            let [first, second] = &self.followers;
+            tokio::select! {
+                own = self.acknowledged.recv() => return own.context("the disk is gone"),
+                ready = first.stream.readable() => ready,
+                ready = second.stream.readable() => ready,
+            }
+            .context("waiting for a follower")?;
+        }
+    }
+}
+
+struct Follower {
+    stream: TcpStream,
+    /// As much of a number as has come.
+    partial: [u8; 8],
+    filled: usize,
+}
+
+impl Follower {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            partial: [0; 8],
+            filled: 0,
+        }
+    }
+
+    /// A number that has come whole.
+    fn try_synced(&mut self) -> Result<Option<u64>> {
+        match self.stream.try_read(&mut self.partial[self.filled..]) {
+            Ok(0) => bail!("a follower is gone"),
+            Ok(read) => self.filled += read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error).context("reading from a follower"),
+        }
+        if self.filled < self.partial.len() {
+            return Ok(None);
+        }
+        self.filled = 0;
+        Ok(Some(u64::from_le_bytes(self.partial)))
     }
 }
 
