@@ -66,8 +66,8 @@ async fn serve(args: &LeaderArgs, disk: Disk) -> Result<()> {
     let committer = Committer {
         waiting,
         own,
-        followers,
         acknowledged,
+        followers,
     };
     let committer = tokio::spawn(committer.run());
     let app = Router::new()
