@@ -28,6 +28,11 @@ use clap::{Parser, Subcommand};
 
 use crate::exit::Failure;
 
+/// A request makes and drops many small objects, most of them on another thread than the one that
+/// made them. What this gives: docs/performance.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Locks that survive the loss of a node: leases, fencing tokens, FIFO waits.
 #[derive(Parser)]
 #[command(name = "evermind", version, arg_required_else_help = true)]

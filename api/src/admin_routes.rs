@@ -79,18 +79,18 @@ async fn try_create<B: Backend>(
 
 fn read(fields: &Fields<'_, 6>, secret: &Secret) -> Result<CreateLicence, Problem> {
     fields.only_known_once()?;
-    let name = fields.required_text(NAME, &NameError::LicenceName.to_string())?;
-    let identity = match fields.optional_text(IDENTITY, &NameError::Identity.to_string())? {
+    let name = fields.required_text(NAME, &NameError::LicenceName)?;
+    let identity = match fields.optional_text(IDENTITY, &NameError::Identity)? {
         Some(text) => text.into_owned(),
         None => new_identity().map_err(no_random)?,
     };
     let limit = fields.optional_number(LIMIT, 0..=ALLOWANCE_MAX)?;
-    let period = match fields.optional_text(PERIOD, "month or none")?.as_deref() {
+    let period = match fields.optional_text(PERIOD, &"month or none")?.as_deref() {
         None | Some("month") => Period::Month,
         Some("none") => Period::None,
         Some(_) => return Err(Problem::invalid("period must be month or none")),
     };
-    let expires_ms = match fields.optional_text(EXPIRES, calendar::DATE_FORMS)? {
+    let expires_ms = match fields.optional_text(EXPIRES, &calendar::DATE_FORMS)? {
         None => None,
         Some(text) => {
             let expires_ms = calendar::read(&text).ok_or_else(|| {

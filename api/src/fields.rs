@@ -94,7 +94,11 @@ impl<'a, const N: usize> Fields<'a, N> {
     }
 
     /// A text that must be there.
-    pub(crate) fn required_text(&self, name: &str, allowed: &str) -> Result<Cow<'a, str>, Problem> {
+    pub(crate) fn required_text(
+        &self,
+        name: &str,
+        allowed: &dyn fmt::Display,
+    ) -> Result<Cow<'a, str>, Problem> {
         match self.value(name) {
             Some(raw) => text(name, raw, allowed),
             None => Err(Problem::invalid(format!("{name} is required: {allowed}"))),
@@ -105,7 +109,7 @@ impl<'a, const N: usize> Fields<'a, N> {
     pub(crate) fn required_secret(
         &self,
         name: &str,
-        allowed: &str,
+        allowed: &dyn fmt::Display,
     ) -> Result<Cow<'a, str>, Problem> {
         let wrong = || Problem::invalid(format!("{name} is required: a string, {allowed}"));
         let raw = self.given(name).ok_or_else(wrong)?;
@@ -116,7 +120,7 @@ impl<'a, const N: usize> Fields<'a, N> {
     pub(crate) fn optional_text(
         &self,
         name: &str,
-        allowed: &str,
+        allowed: &dyn fmt::Display,
     ) -> Result<Option<Cow<'a, str>>, Problem> {
         self.given(name)
             .map(|raw| text(name, raw, allowed))
@@ -190,7 +194,11 @@ fn repeated(name: &str) -> Problem {
     ))
 }
 
-fn text<'a>(name: &str, raw: &'a RawValue, allowed: &str) -> Result<Cow<'a, str>, Problem> {
+fn text<'a>(
+    name: &str,
+    raw: &'a RawValue,
+    allowed: &dyn fmt::Display,
+) -> Result<Cow<'a, str>, Problem> {
     let raw = raw.get();
     let Some(inner) = raw
         .strip_prefix('"')

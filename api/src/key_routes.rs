@@ -161,7 +161,7 @@ fn secret_field<const N: usize>(
         SecretKind::ApiKey => "an API key, 1 to 256 visible ASCII characters",
         SecretKind::LicenceKey => "a licence key, 1 to 256 visible ASCII characters",
     };
-    let text = fields.required_secret(name, allowed)?;
+    let text = fields.required_secret(name, &allowed)?;
     let is_one = (1..=API_KEY_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_graphic());
     if is_one {

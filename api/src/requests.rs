@@ -72,7 +72,7 @@ impl AcquireBody {
             retry_delay_ms: fields.number_or(RETRY_DELAY, RETRY_DELAY_MS_DEFAULT, step.clone())?,
             retry_jitter_ms: fields.number_or(RETRY_JITTER, RETRY_JITTER_MS_DEFAULT, step)?,
             uuid: fields
-                .optional_text(UUID, &NameError::Holder.to_string())?
+                .optional_text(UUID, &NameError::Holder)?
                 .map(|text| Holder::new(&text).map_err(|error| named(UUID, &error)))
                 .transpose()?,
             soft_fail: fields.flag(SOFT_FAIL)?,
@@ -165,12 +165,12 @@ impl ReleaseBody {
 }
 
 fn key<const N: usize>(fields: &Fields<'_, N>) -> Result<Key, Problem> {
-    let text = fields.required_text(KEY, &NameError::Key.to_string())?;
+    let text = fields.required_text(KEY, &NameError::Key)?;
     Key::new(&text).map_err(|error| named(KEY, &error))
 }
 
 fn uuid<const N: usize>(fields: &Fields<'_, N>) -> Result<Holder, Problem> {
-    let text = fields.required_text(UUID, &NameError::Holder.to_string())?;
+    let text = fields.required_text(UUID, &NameError::Holder)?;
     Holder::new(&text).map_err(|error| named(UUID, &error))
 }
 

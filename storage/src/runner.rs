@@ -17,8 +17,10 @@ impl Bell {
     /// There is work.
     pub fn ring(&self) {
         let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*rung {
-            *rung = true;
+        let silent = !std::mem::replace(&mut *rung, true);
+        // Who is woken takes this lock first: it must find it free.
+        drop(rung);
+        if silent {
             self.thread.notify_one();
             self.task.notify_one();
         }
