@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-/// Reads `1500`, `1500ms`, `30s`, `10m`, `24h`. A bare number is milliseconds, as in the API.
+/// Reads `1500ms`, `30s`, `10m`, `24h`, and `0`. A bare number is refused: the API counts
+/// milliseconds and people mean seconds, and a lease a thousand times too short looks granted.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let unit_ms = match unit {
-        "" | "ms" => 1,
+        "ms" => 1,
+        "" if text == "0" => 1,
+        "" if !text.is_empty() => {
+            return Err(format!("a time needs its unit: {text}s, or {text}ms"));
+        }
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
@@ -48,7 +53,7 @@ mod tests {
     fn reads_what_people_write() {
         for (text, ms) in [
             ("0", Some(0)),
-            ("1500", Some(1_500)),
+            ("1500", None),
             ("1500ms", Some(1_500)),
             ("30s", Some(30_000)),
             ("10m", Some(600_000)),

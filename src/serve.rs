@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::exit::Failure;
 
-pub(crate) use plan::Plan;
+pub(crate) use plan::{BOOTSTRAP_IDENTITY, Plan};
 pub(crate) use rate::RateLimit;
 pub(crate) use settings::Settings;
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub(super) async fn of_dev(
     }
     let licence = NewLicence {
         name: NAME.to_owned(),
+        // The printed API key's: the same key under either is the same lock.
+        identity: Some(crate::serve::BOOTSTRAP_IDENTITY.to_owned()),
         ..NewLicence::default()
     };
     let admin = Client::admin(urls(), admin_token)?;

@@ -18,7 +18,7 @@ const PEER_LISTEN: &str = "127.0.0.1:7610";
 const GLOBAL_PREFIX: &str = "Evermind";
 const SECRET_BYTES_MIN: usize = 16;
 /// Whose locks the bootstrap key opens.
-const BOOTSTRAP_IDENTITY: &str = "default";
+pub(crate) const BOOTSTRAP_IDENTITY: &str = "default";
 /// openraft tells every heartbeat at info.
 const LOG_LEVEL: &str = "info";
 

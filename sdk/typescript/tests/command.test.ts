@@ -29,7 +29,7 @@ describe.concurrent('lock acquire, extend, release', () => {
     for (const words of [
       ['lock', 'acquire', 'KEY', '--lease', '1m', '--uuid', 'me'],
       ['lock', 'extend', 'KEY', '--uuid', 'me', '--by', '10s'],
-      ['lock', 'extend', 'KEY', '--uuid', 'me', '--by=1500', '--json'],
+      ['lock', 'extend', 'KEY', '--uuid', 'me', '--by=1500ms', '--json'],
       ['lock', 'acquire', 'KEY', '--wait', '0'],
       ['lock', 'acquire', 'KEY', '--wait=0', '--json'],
       [
@@ -46,6 +46,7 @@ describe.concurrent('lock acquire, extend, release', () => {
       ],
       ['lock', 'extend', 'KEY', '--uuid', 'you', '--by', '10s'],
       ['lock', 'extend', 'KEY', '--uuid', 'me', '--by', '48h'],
+      ['lock', 'extend', 'KEY', '--uuid', 'me', '--by', '30'],
       ['lock', 'release', 'KEY', '--uuid', 'you'],
       ['lock', 'release', 'KEY', '--uuid', 'me'],
       ['lock', 'release', 'KEY', '--uuid', 'me', '--json'],
@@ -151,7 +152,6 @@ test('a time is read and shown as the server’s own command does', async () => 
   const duration = await import('../packages/evermind/src/duration.ts');
   for (const [text, ms] of [
     ['0', 0],
-    ['1500', 1_500],
     ['1500ms', 1_500],
     ['30s', 30_000],
     ['10m', 600_000],
@@ -159,7 +159,7 @@ test('a time is read and shown as the server’s own command does', async () => 
   ] as const) {
     expect(duration.parse(text), text).toBe(ms);
   }
-  for (const text of ['', 's', '1.5s', '-1', '1d', '99999999999999999999s', ' 1s', '1s\n']) {
+  for (const text of ['', 's', '1500', '1.5s', '-1', '1d', '99999999999999999999s', ' 1s', '1s\n']) {
     expect(() => duration.parse(text), text).toThrow(RangeError);
   }
   for (const [ms, text] of [

@@ -1,9 +1,16 @@
 /** Lengths of time as people write them. */
-const UNITS: Record<string, number> = { '': 1, ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+const UNITS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
-/** Reads `1500`, `1500ms`, `30s`, `10m`, `24h`, in ms. A bare number is ms, as in the API. */
+/**
+ * Reads `1500ms`, `30s`, `10m`, `24h`, and `0`, in ms. A bare number is refused: the API counts ms and
+ * people mean seconds, and a lease a thousand times too short looks granted.
+ */
 export function parse(text: string): number {
   const [, digits = '', unit = ''] = /^(\d*)(.*)$/s.exec(text) ?? [];
+  if (text === '0') return 0;
+  if (digits !== '' && unit === '') {
+    throw new RangeError(`a time needs its unit: ${text}s, or ${text}ms`);
+  }
   const unitMs = UNITS[unit];
   if (unitMs === undefined || (digits === '' && unit !== '')) {
     throw new RangeError('a time is a whole number and ms, s, m or h, as in 1500ms, 30s, 10m');
