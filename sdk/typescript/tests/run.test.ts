@@ -226,7 +226,7 @@ describe.concurrent('lock run', () => {
       EVERMIND_BASE_URL: cluster.endpoints.join(','),
       EVERMIND_API_KEY: cluster.announcement.apiKey,
     };
-    const running = start(['lock', 'run', 'k', '--lease', `${lease}`, '--', 'sh', '-c', script], env);
+    const running = start(['lock', 'run', 'k', '--lease', `${lease}ms`, '--', 'sh', '-c', script], env);
     const pid = await begun(running, `${path}/pid`);
     const view = await cluster.client().getLock({ key: 'k' });
     cluster.signal('SIGSTOP');
