@@ -41,15 +41,7 @@ fn urls(cluster: &TestCluster) -> String {
 fn figures(ended: &Ended) -> Value {
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(ended.stderr, "", "a program is shown no progress");
-    serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {ended:?}"))
-}
-
-/// It failed with this code, said this, and what to do.
-#[track_caller]
-fn failed(ended: &Ended, code: i32, what: &str) {
-    assert_eq!(ended.status.code(), Some(code), "{ended:?}");
-    assert!(ended.stderr.contains(what), "{ended:?}");
-    assert!(ended.stderr.contains("hint: "), "{ended:?}");
+    ended.json()
 }
 
 #[test]
@@ -103,18 +95,14 @@ fn what_is_wrong_is_told_with_what_to_do() {
     let cluster = TestCluster::start();
     let (urls, key) = (urls(&cluster), cluster.api_key.as_str());
     let unknown = format!("evk_{}", "0".repeat(43));
-    failed(
-        &bench(&urls, &unknown, &[]),
-        REFUSED,
-        "the API key is unknown",
-    );
-    failed(&bench(&urls, "", &[]), USAGE, "no API key");
-    failed(&bench(&urls, key, &["--keys", "3"]), USAGE, "--keys");
-    failed(&bench("http://", key, &[]), USAGE, "http://");
+    bench(&urls, &unknown, &[]).failed(REFUSED, "the API key is unknown");
+    bench(&urls, "", &[]).failed(USAGE, "no API key");
+    bench(&urls, key, &["--keys", "3"]).failed(USAGE, "--keys");
+    bench("http://", key, &[]).failed(USAGE, "http://");
 
     let ports = Ports::reserve();
     let nobody = format!("http://127.0.0.1:{}", ports.port(0));
-    failed(&bench(&nobody, key, &[]), UNAVAILABLE, &nobody);
+    bench(&nobody, key, &[]).failed(UNAVAILABLE, &nobody);
 
     for arguments in [
         &["--any-mode"][..],

@@ -53,21 +53,8 @@ fn said(ended: &Ended) -> String {
     ended.stdout.trim_end().to_owned()
 }
 
-#[track_caller]
-fn json(ended: &Ended) -> Value {
-    serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {ended:?}"))
-}
-
-/// It failed with this code, said this, and what to do.
-#[track_caller]
-fn failed(ended: &Ended, code: i32, what: &str) {
-    assert_eq!(ended.status.code(), Some(code), "{ended:?}");
-    assert!(ended.stderr.contains(what), "{ended:?}");
-    assert!(ended.stderr.contains("hint: "), "{ended:?}");
-}
-
 fn only_licence(cluster: &TestCluster, name: &str) -> Value {
-    let listed = json(&operator(cluster, &["licences", "list", "--json"]));
+    let listed = operator(cluster, &["licences", "list", "--json"]).json();
     let licences = listed["licences"].as_array().expect("licences");
     let mut named = licences.iter().filter(|licence| licence["name"] == name);
     let licence = named
@@ -92,17 +79,18 @@ fn from_a_licence_to_a_lock_and_back() {
     let made = team(&cluster, &licence_key, &["keys", "create"]);
     let api_key = said(&made);
     assert!(api_key.starts_with("evk_") && !api_key.contains('\n'));
-    let again = json(&team(
+    let again = team(
         &cluster,
         "",
         &["keys", "create", "-l", &licence_key, "--json"],
-    ));
+    )
+    .json();
     assert_ne!(again["apiKey"], api_key);
 
     let mut acquire = asking(&cluster, &["lock", "acquire", "job", "--lease", "60s"]);
     acquire.env("EVERMIND_API_KEY", &api_key);
     said(&run(acquire, ENDS_WITHIN));
-    let shown = json(&operator(&cluster, &["licences", "show", id, "--json"]));
+    let shown = operator(&cluster, &["licences", "show", id, "--json"]).json();
     assert_eq!(shown["usage"]["used"], 1, "{shown}");
     assert_eq!(shown["usage"]["limit"], 1000, "{shown}");
     let keys = shown["keys"].as_array().expect("keys");
@@ -146,7 +134,7 @@ fn from_a_licence_to_a_lock_and_back() {
         &licence_key,
         &["keys", "delete", &cluster.api_key],
     );
-    failed(&others, NO_SUCH, "no such API key");
+    others.failed(NO_SUCH, "no such API key");
 
     let revoked = said(&operator(&cluster, &["licences", "revoke", id]));
     assert!(revoked.contains(id), "{revoked}");
@@ -162,11 +150,7 @@ fn from_a_licence_to_a_lock_and_back() {
         line.contains("team a") && line.contains("revoked"),
         "{listed}"
     );
-    failed(
-        &team(&cluster, &licence_key, &["keys", "create"]),
-        REFUSED,
-        "revoked",
-    );
+    team(&cluster, &licence_key, &["keys", "create"]).failed(REFUSED, "revoked");
     let ended = run(
         {
             let mut show = asking(&cluster, &["lock", "show", "job"]);
@@ -175,7 +159,7 @@ fn from_a_licence_to_a_lock_and_back() {
         },
         ENDS_WITHIN,
     );
-    failed(&ended, REFUSED, "licence");
+    ended.failed(REFUSED, "licence");
 }
 
 #[test]
@@ -198,7 +182,7 @@ fn keys_are_made_and_deleted_while_a_leader_is_lost() {
         .as_str()
         .unwrap()
         .to_owned();
-    let shown = json(&operator(&cluster, &["licences", "show", &id, "--json"]));
+    let shown = operator(&cluster, &["licences", "show", &id, "--json"]).json();
     assert_eq!(shown["apiKeys"], 0, "one was made, and deleted: {shown}");
 }
 
@@ -242,7 +226,7 @@ fn what_is_wrong_is_said_before_anybody_is_asked() {
         ),
     ] {
         let ended = nobody(arguments);
-        failed(&ended, USAGE, what);
+        ended.failed(USAGE, what);
         assert!(ended.stdout.is_empty(), "{ended:?}");
         for secret in [bad_licence.as_str(), &bad_key, "a-short-one"] {
             assert!(!ended.stderr.contains(secret), "{ended:?}");
@@ -264,9 +248,9 @@ fn what_the_cluster_refuses_says_what_to_do() {
         asking(&cluster, &["licences", "list", "--admin-token", stranger]),
         ENDS_WITHIN,
     );
-    failed(&ended, REFUSED, "admin token");
+    ended.failed(REFUSED, "admin token");
     let ended = operator(&cluster, &["licences", "show", "lic_9999"]);
-    failed(&ended, NO_SUCH, "no licence");
+    ended.failed(NO_SUCH, "no licence");
     for arguments in [
         &["--name", ""][..],
         &["--name", "a", "--identity", "no:colons"],
@@ -274,12 +258,12 @@ fn what_the_cluster_refuses_says_what_to_do() {
         &["--name", "a", "--expires", "2020-01-01"],
     ] {
         let create = [&["licences", "create"][..], arguments].concat();
-        failed(&operator(&cluster, &create), USAGE, "error: ");
+        operator(&cluster, &create).failed(USAGE, "error: ");
     }
     let unknown = Secret::new(SecretKind::LicenceKey).unwrap();
     let ended = team(&cluster, unknown.text(), &["keys", "create", "--json"]);
-    failed(&ended, REFUSED, "licence key");
-    assert_eq!(json(&ended)["code"], "licence_inactive");
+    ended.failed(REFUSED, "licence key");
+    assert_eq!(ended.json()["code"], "licence_inactive");
     assert!(!format!("{ended:?}").contains(unknown.text()));
 }
 
@@ -299,6 +283,6 @@ fn a_weak_admin_token_starts_no_node() {
     command.arg("--data-dir").arg(dir.path().join("data"));
     command.arg("--admin-token-file").arg(&file);
     let ended = run(command, ENDS_WITHIN);
-    failed(&ended, USAGE, "openssl rand -hex 32");
+    ended.failed(USAGE, "openssl rand -hex 32");
     assert!(!dir.path().join("data").exists(), "nothing was opened");
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use super::until::until_or;
 
@@ -25,6 +26,22 @@ pub struct Ended {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
+}
+
+impl Ended {
+    /// What it printed, as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// It failed with this code, said this, and what to do.
+    #[track_caller]
+    pub fn failed(&self, code: i32, what: &str) {
+        assert_eq!(self.status.code(), Some(code), "{self:?}");
+        assert!(self.stderr.contains(what), "{self:?}");
+        assert!(self.stderr.contains("hint: "), "{self:?}");
+    }
 }
 
 impl Running {
