@@ -1,6 +1,6 @@
 //! `cargo xtask bench --peers`: builds the program and the benchmark, and hands over to it.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use crate::process;
@@ -67,8 +67,5 @@ pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> Result<bool> {
     if bench.json {
         command.arg("--json");
     }
-    let status = command.status();
-    Ok(status
-        .with_context(|| format!("starting {program}"))?
-        .success())
+    Ok(process::status(&mut command)?.success())
 }

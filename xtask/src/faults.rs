@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use crate::process;
@@ -58,10 +58,7 @@ pub(crate) fn run(workspace: &Workspace, faults: &Faults) -> Result<bool> {
     }
     command.arg("--dir");
     command.arg(workspace.target_dir()?.join("faults"));
-    let status = command.status();
-    Ok(status
-        .with_context(|| format!("starting {program}"))?
-        .success())
+    Ok(process::status(&mut command)?.success())
 }
 
 fn path(path: &Path) -> String {

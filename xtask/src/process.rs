@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -10,13 +10,17 @@ use anyhow::{Context, Result, bail};
 pub(crate) fn run(mut command: Command) -> Result<()> {
     let shown = shown(&command);
     eprintln!("$ {shown}");
-    let status = command
-        .status()
-        .with_context(|| format!("starting {shown}"))?;
+    let status = status(&mut command)?;
     if !status.success() {
         bail!("{shown}: {status}");
     }
     Ok(())
+}
+
+/// Runs a command that prints straight to the terminal: how it ended.
+pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
+    let status = command.status();
+    status.with_context(|| format!("starting {}", shown(command)))
 }
 
 /// Runs a command whose answer is its standard output, and insists that it succeeds.
