@@ -23,6 +23,9 @@ pub(crate) struct Faults {
     /// JSON on standard output instead of the table.
     #[arg(long)]
     json: bool,
+    /// Prints the rows and runs none.
+    #[arg(long)]
+    list: bool,
     /// An optimised build: several times the operations. Without it the program's own assertions
     /// are on, and nothing is built that the tests have not built already.
     #[arg(long)]
@@ -55,6 +58,9 @@ pub(crate) fn run(workspace: &Workspace, faults: &Faults) -> Result<bool> {
     }
     if faults.json {
         command.arg("--json");
+    }
+    if faults.list {
+        command.arg("--list");
     }
     command.arg("--dir");
     command.arg(workspace.target_dir()?.join("faults"));

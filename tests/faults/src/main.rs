@@ -52,6 +52,9 @@ struct Cli {
     /// JSON on standard output instead of the table
     #[arg(long)]
     json: bool,
+    /// Prints the rows and runs none
+    #[arg(long)]
+    list: bool,
     /// Where runs work, and where failed ones and the report are kept
     #[arg(long, value_name = "DIR", default_value = "target/faults")]
     dir: PathBuf,
@@ -76,6 +79,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if cli.list {
+        print!("{}", report::list(&rows));
+        return ExitCode::SUCCESS;
+    }
     // A row that fails says so by panicking, and is told in the report: here a line is enough.
     std::panic::set_hook(Box::new(|panic| eprintln!("   {panic}")));
     cleanup::on_signals();

@@ -1,6 +1,6 @@
 //! The rows of the fault matrix, in its numbering.
 
-use crate::rows::{clock, damage, disk, kill, machine, network, pause, replay};
+use crate::rows::{abuse, clock, damage, disk, kill, machine, network, pause, replay};
 use crate::scene::Scene;
 use crate::setup::{Clocks, Expect, Setup};
 
@@ -354,7 +354,7 @@ pub(crate) const ROWS: &[Row] = &[
         number: 40,
         fault: "5,000 slow connections, malformed requests",
         setup: USUAL,
-        inject: machine::abuse,
+        inject: abuse::abuse,
     },
 ];
 

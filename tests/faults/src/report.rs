@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use crate::matrix::WAITING;
+use crate::matrix::{Row, WAITING};
 use crate::outcome::{Outcome, Result};
 
 /// Columns: heading, and whether its values stand at the right.
@@ -60,6 +60,27 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
     }
     text.push('\n');
     text.push_str(&claim(outcomes));
+    text
+}
+
+/// The rows and what is injected in each, and those that wait.
+pub(crate) fn list(rows: &[Row]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let bounded = if row.setup.ci_seconds.is_some() {
+            "  (--ci)"
+        } else {
+            ""
+        };
+        let _ = writeln!(text, "{:>3}  {}{bounded}", row.number, row.fault);
+    }
+    for row in WAITING {
+        let _ = writeln!(
+            text,
+            "{:>3}  {}: waits for {}",
+            row.number, row.fault, row.waits_for
+        );
+    }
     text
 }
 

@@ -1,5 +1,6 @@
 //! What is injected, by the kind of fault.
 
+pub(crate) mod abuse;
 pub(crate) mod clock;
 pub(crate) mod damage;
 pub(crate) mod disk;

@@ -24,6 +24,8 @@ const STOPPED: &str = "the node has stopped";
 const HOARDERS: u64 = 1_300;
 /// As long as the row lasts; the nodes rest when the last has run out.
 const HOARD_MS: u64 = 60_000;
+/// Locks of each hoarder: a snapshot of megabytes, so that half of one is there to be seen for a while.
+const HOARDED: u64 = 1_000;
 
 fn images<'a>(scene: &'a Scene<'_>) -> &'a Images {
     scene
@@ -275,7 +277,7 @@ fn hoard(scene: &Scene<'_>) {
     let filling = "x".repeat(400);
     at_once(|part| {
         let mut caller = scene.caller(HOARDERS + part, part % 3 + 1);
-        for n in 0..250 {
+        for n in 0..HOARDED {
             let (key, uuid) = (format!("hoard-{part}-{n}-{filling}"), format!("{part}-{n}"));
             caller.surely(&Operation::take(&key, &uuid, HOARD_MS, 0));
         }
