@@ -265,12 +265,17 @@ impl Pending {
         if operation.node != self.node || operation.boot != self.boot {
             return;
         }
-        let wait = self.waits.remove(&operation.sequence);
+        let sequence = operation.sequence;
+        let caller = match self.waits.remove(&sequence) {
+            Some(wait) => Some(wait.caller),
+            // That it began was in a snapshot, which nobody is told of: its end is the answer.
+            None => self.take(sequence).and_then(|open| open.caller),
+        };
         let holder = match &decision.outcome {
             Outcome::Granted(granted) => Some(granted.holder.clone()),
             _ => None,
         };
-        let told = wait.is_some_and(|wait| wait.caller.send(Ok(decision)).is_ok());
+        let told = caller.is_some_and(|caller| caller.send(Ok(decision)).is_ok());
         // Granted to nobody: its caller is gone, and word of that has not arrived, or never will.
         if let (false, Some(holder)) = (told, holder) {
             after.abandon.push(Attachment {

@@ -173,6 +173,23 @@ async fn a_wait_ends_by_its_event() {
     assert!(pending.waits.is_empty());
 }
 
+/// A snapshot may hold that a wait began, of which nobody is told, and the log after it that it ended.
+#[tokio::test]
+async fn a_wait_that_began_within_a_snapshot_is_answered_by_its_end() {
+    let mut pending = Pending::new(1, 1);
+    let (id, answered) = open(&mut pending);
+    pending.send(id.sequence, LEADER_2, Instant::now());
+    pending.doubt_all();
+    let mut after = Aftermath::default();
+    pending.wait_ended(id, &resource(), granted(), &mut after);
+    assert!(after.abandon.is_empty(), "its caller is still here");
+    assert_eq!(answered.await.unwrap(), Ok(granted()));
+    // It was sent again meanwhile.
+    pending.decided(id, &granted(), &mut after);
+    assert!(after.abandon.is_empty());
+    assert!(pending.due(LEADER_2, Instant::now()).is_empty());
+}
+
 #[tokio::test]
 async fn a_grant_to_nobody_is_given_back_whoever_forgot_it() {
     let mut pending = Pending::new(1, 1);
