@@ -67,6 +67,17 @@ fn a_wait_that_is_repeated_a_hang_up_and_a_named_replay_pass() {
 }
 
 #[test]
+fn w2_a_grant_is_given_back_that_its_caller_read_of() {
+    let mut story = Story::new();
+    let granted = story.ask("k", "a", acquire(2_000));
+    let read = story.record("a").clone();
+    story.hang_up(granted, "k", "a");
+    *story.record("a") = read;
+    story.end();
+    story.breaks(&[Check::W2]);
+}
+
+#[test]
 fn w0_an_answer_that_no_entry_gave() {
     let mut story = a_line();
     story.record("b").uuid = "stranger".into();

@@ -52,6 +52,7 @@ pub fn check_witness(
     };
     let replay = replay::run(history, committed, &mut verdict);
     once::check_unknown(history, &replay, &mut verdict);
+    once::check_given_back(history, &replay, &mut verdict);
     brackets::check_order(history, &replay, &mut verdict);
     brackets::check_clock(history, &replay, clocks, &mut verdict);
     line::check(history, &replay, &mut verdict);

@@ -134,6 +134,8 @@ pub(super) struct Replay {
     pub(super) stamped: Vec<bool>,
     /// The operation that answered each record.
     pub(super) answered_by: Vec<Option<OpId>>,
+    /// Which acquires were given back as told to nobody, and in which entries.
+    pub(super) given_back: Vec<(u64, OpId)>,
     pub(super) model: Model,
 }
 
@@ -209,6 +211,7 @@ pub(super) fn run(history: &History, committed: &Committed, verdict: &mut Verdic
 fn note(command: &Command, index: u64, replay: &mut Replay, verdict: &mut Verdict) {
     if let Action::Abandon(attachment) = &command.action {
         leave(replay, attachment.operation);
+        replay.given_back.push((index, attachment.operation));
     }
     let Some((operation, seen)) = Seen::new(index, command, &replay.model) else {
         return;

@@ -252,6 +252,14 @@ impl Story {
             record.returned = Moment(self.now_ms * MS);
             self.history.records.push(record);
         }
+        // Whoever hangs up has read no grant.
+        let mut records = self.history.records.iter_mut();
+        let answered = records.find(|record| record.client == operation.sequence);
+        if let Some(record) = answered
+            && matches!(record.told, Told::Granted { .. })
+        {
+            (record.told, record.log_index) = (Told::Unknown, None);
+        }
         self.enter(None, Action::Abandon(attachment));
     }
 
