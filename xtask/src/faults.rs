@@ -32,21 +32,31 @@ pub(crate) struct Faults {
     release: bool,
 }
 
+// `--bin` chooses among the targets of every package named: each program is named.
+const EVERMIND: [&str; 5] = ["--locked", "--package", "evermind", "--bin", "evermind"];
+const MATRIX: [&str; 5] = [
+    "--locked",
+    "--package",
+    "evermind-faults",
+    "--bin",
+    "evermind-faults",
+];
+
 /// Runs the matrix; false where a row failed.
 pub(crate) fn run(workspace: &Workspace, faults: &Faults) -> Result<bool> {
-    // `--bin` chooses among the targets of every package named: each program is named.
-    let mut build = vec!["build", "--locked"];
-    build.extend(["--package", "evermind", "--bin", "evermind"]);
-    build.extend(["--package", "evermind-faults", "--bin", "evermind-faults"]);
-    if faults.release {
-        build.push("--release");
-    }
-    process::run(workspace.cargo(&build))?;
-    let profile = if faults.release { "release" } else { "debug" };
-    let programs = workspace.target_dir()?.join(profile);
-    let program = path(&programs.join("evermind-faults"));
-    let mut command = workspace.program(&program, &[]);
-    command.env("EVERMIND_BIN", programs.join("evermind"));
+    let target_dir = workspace.target_dir()?;
+    let (program, matrix) = if faults.release {
+        process::run(workspace.cargo(&[&["build", "--release"], &EVERMIND[..]].concat()))?;
+        // A row that fails says so by a panic, which ends a release build's whole process.
+        process::run(workspace.cargo(&[&["build", "--profile", "sim"], &MATRIX[..]].concat()))?;
+        ("release/evermind", "sim/evermind-faults")
+    } else {
+        process::run(workspace.cargo(&[&["build"], &EVERMIND[..], &MATRIX[..]].concat()))?;
+        ("debug/evermind", "debug/evermind-faults")
+    };
+    let matrix = path(&target_dir.join(matrix));
+    let mut command = workspace.program(&matrix, &[]);
+    command.env("EVERMIND_BIN", target_dir.join(program));
     for row in &faults.row {
         command.args(["--row", &row.to_string()]);
     }
@@ -63,7 +73,7 @@ pub(crate) fn run(workspace: &Workspace, faults: &Faults) -> Result<bool> {
         command.arg("--list");
     }
     command.arg("--dir");
-    command.arg(workspace.target_dir()?.join("faults"));
+    command.arg(target_dir.join("faults"));
     Ok(process::status(&mut command)?.success())
 }
 

@@ -14,7 +14,7 @@ use crate::setup::RATES;
 
 const HOUR_S: i64 = 3_600;
 const MILLION: u128 = 1_000_000;
-/// It may lack what the two others have committed, and is not elected then.
+/// Nobody may have asked for anything while only two were up: then the third may be elected.
 const LEADS_WITHIN: Duration = Duration::from_mins(2);
 /// The client that measures leases is numbered apart from those of the load.
 const PROBE: u64 = 1_200;
@@ -118,19 +118,21 @@ pub(crate) fn rate(scene: &Scene<'_>) {
         for (skewed, name) in leaders {
             scene.work();
             until("the node whose clock is off leads", LEADS_WITHIN, || {
-                if cluster.leader() == skewed {
+                let leader = cluster.leader();
+                if leader == skewed {
                     return Some(());
                 }
-                // Whoever was up all along asks for votes first, be its clock ever so slow.
+                let third = others(skewed).into_iter().find(|id| *id != leader);
+                let third = third.expect("three nodes");
                 let term = cluster.term();
-                for other in others(skewed) {
-                    cluster.kill(other);
-                }
-                for other in others(skewed) {
-                    cluster.launch(other);
-                }
-                cluster.await_ready();
-                scene.await_term_above(term, &NODES);
+                cluster.kill(third);
+                // Without the third, what is committed meanwhile the skewed one has, and the third
+                // has not: of these two only the skewed one can be elected.
+                scene.spell(500);
+                cluster.kill(leader);
+                cluster.launch(third);
+                scene.await_term_above(term, &[skewed, third]);
+                cluster.restart(leader);
                 None
             });
             scene.inject();
