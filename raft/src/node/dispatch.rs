@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Raft;
 use super::core::{Core, Inbox};
+use super::gate::Gate;
 use super::route::Route;
 use crate::peer::{ForwardError, PeerClient};
 
@@ -26,11 +27,21 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbo
     let mut route = core.route.subscribe();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let gate = Arc::new(Gate::default());
     let mut sequences = Vec::with_capacity(BATCH);
     loop {
         sequences.clear();
+        let held = matches!(core.route(), Route::Local { .. }) && gate.is_closed();
+        // What is overdue is sent again; what is only now read may have been sent as overdue.
+        let mut again = true;
         tokio::select! {
-            got = inbox.sequences.recv_many(&mut sequences, BATCH) => if got == 0 { return },
+            got = inbox.sequences.recv_many(&mut sequences, BATCH), if !held => {
+                if got == 0 {
+                    return;
+                }
+                again = false;
+            }
+            () = gate.opened(), if held => continue,
             _ = sweep.tick() => {
                 propose_again(&core, &raft, &mut inbox).await;
                 sequences = core.pending().due(core.route(), Instant::now());
@@ -42,28 +53,41 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbo
                 sequences = core.pending().due(core.route(), Instant::now());
             }
         }
-        match core.route() {
+        if sequences.is_empty() {
+            continue;
+        }
+        let by = core.route();
+        let next = |sequence| {
+            let mut pending = core.pending();
+            let wanted = again || !pending.is_sent(sequence);
+            wanted.then(|| pending.send(sequence, by, Instant::now()))?
+        };
+        match by {
             Route::None => {}
-            by @ Route::Local { term } => {
+            Route::Local { term } => {
                 for &sequence in &sequences {
-                    let Some(command) = core.pending().send(sequence, by, Instant::now()) else {
+                    let Some(command) = next(sequence) else {
                         continue;
                     };
                     let refused = {
-                        let core = Arc::clone(&core);
-                        move || core.not_taken(sequence)
+                        let (core, pass) = (Arc::clone(&core), gate.enter());
+                        move |refused: bool| {
+                            if refused {
+                                core.not_taken(sequence);
+                            }
+                            drop(pass);
+                        }
                     };
                     if !propose(&core, &raft, term, command, refused).await {
                         core.not_taken(sequence);
                     }
                 }
             }
-            by @ Route::Remote { leader, .. } => {
+            Route::Remote { leader, .. } => {
                 for &sequence in &sequences {
-                    let Some(command) = core.pending().send(sequence, by, Instant::now()) else {
-                        continue;
-                    };
-                    forward(&core, &peers, leader, sequence, command);
+                    if let Some(command) = next(sequence) {
+                        forward(&core, &peers, leader, sequence, command);
+                    }
                 }
             }
         }
@@ -89,28 +113,31 @@ pub(crate) async fn propose_forwarded(
 ) -> bool {
     let refused = {
         let (core, command) = (Arc::clone(core), command.clone());
-        move || core.forwarded_not_taken(command)
+        move |refused| {
+            if refused {
+                core.forwarded_not_taken(command);
+            }
+        }
     };
     propose(core, raft, term, command, refused).await
 }
 
-/// Hands a command to this node's consensus with its time on it. `false`: certainly not. `refused`
-/// is called if consensus itself does not take it.
+/// Hands a command to this node's consensus with its time on it. `false`: certainly not. `told` is
+/// called once the entry is applied, or will not be by this leader: with whether consensus itself did
+/// not take it. It is dropped uncalled where consensus ends.
 pub(crate) async fn propose(
     core: &Core,
     raft: &Raft,
     term: u64,
     command: Command,
-    refused: impl FnOnce() + Send + 'static,
+    told: impl FnOnce(bool) + Send + 'static,
 ) -> bool {
     let Some(proposal) = core.stamped(term, command) else {
         return false;
     };
     let tell = Tell::new(move |result: ClientWriteResult<TypeConfig>| {
         // Any other error means that leadership is lost: the route will change.
-        if let Err(ClientWriteError::ForwardToLeader(_)) = result {
-            refused();
-        }
+        told(matches!(result, Err(ClientWriteError::ForwardToLeader(_))));
     });
     raft.client_write_ff(proposal, Some(tell)).await.is_ok()
 }

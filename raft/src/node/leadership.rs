@@ -27,10 +27,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Runs until consensus stops, and stops the node with it.
 pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
     let mut metrics = raft.metrics();
+    // Who leads, and in which term: what is waited for, because the metrics change with every entry.
+    let mut office = raft.server_metrics();
     // The term in which this node leads, and since when it is known to.
     let mut leads: Option<(u64, Instant)> = None;
     loop {
-        let (route, failed) = {
+        let (route, failed, settled) = {
             let now = metrics.borrow_and_update();
             let term = now.current_term;
             if now.state != ServerState::Leader {
@@ -56,9 +58,15 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
             // The clock of a term runs before anything is proposed in it, and goes on through a
             // silence of the quorum: time passed for this leader, whether or not it was heard.
             core.anchor_clock(leads.map(|(term, _)| term));
+            // Consensus tells of the office first, so the metrics may not have it yet.
+            let office = office.borrow_and_update();
+            let settled = (office.state, office.current_leader) == (now.state, now.current_leader)
+                && office.vote == now.vote
+                && office.membership_config == now.membership_config;
             (
                 route,
                 now.running_state.as_ref().err().map(ToString::to_string),
+                settled,
             )
         };
         if let Some(why) = failed {
@@ -76,7 +84,14 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
             }
             changed
         });
-        if let Ok(Err(_)) = tokio::time::timeout(LOOK_EVERY, metrics.changed()).await {
+        let changed = async {
+            if settled {
+                office.changed().await
+            } else {
+                metrics.changed().await
+            }
+        };
+        if let Ok(Err(_)) = tokio::time::timeout(LOOK_EVERY, changed).await {
             core.route.send_replace(Route::None);
             if !core.stopping.load(Ordering::Acquire) {
                 core.stop("consensus stopped".to_owned());

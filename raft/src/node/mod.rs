@@ -7,6 +7,7 @@ mod closing;
 mod config;
 mod core;
 mod dispatch;
+mod gate;
 mod handler;
 mod keys;
 mod leadership;

@@ -141,6 +141,11 @@ impl Pending {
         })
     }
 
+    /// Whether an operation is on its way already.
+    pub(crate) fn is_sent(&mut self, sequence: u64) -> bool {
+        self.slot(sequence).is_some_and(|open| open.sent.is_some())
+    }
+
     /// A sending certainly did not reach the log.
     pub(crate) fn not_sent(&mut self, sequence: u64) {
         if let Some(open) = self.slot(sequence) {

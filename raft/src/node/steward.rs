@@ -124,7 +124,7 @@ impl Steward {
             action,
         };
         // What is not taken is proposed again when it is looked at next.
-        propose(&self.core, &self.raft, term, command, || {}).await;
+        propose(&self.core, &self.raft, term, command, |_| {}).await;
     }
 
     async fn chores(&self, term: u64, leading_since: Instant) {
