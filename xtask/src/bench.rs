@@ -1,4 +1,4 @@
-//! `cargo xtask bench --peers`: builds the program and the benchmark, and hands over to it.
+//! `cargo xtask bench --peers` and `--own`: builds the program and the benchmark, and hands over to it.
 
 use anyhow::Result;
 use clap::Args;
@@ -11,8 +11,11 @@ use crate::workspace::Workspace;
 pub(crate) struct Bench {
     /// Evermind beside its bare limit and other lock services, in turn (`evermind bench` measures a
     /// cluster alone)
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "own", conflicts_with = "own")]
     peers: bool,
+    /// Evermind alone: hand-off, failover, many leases, many keys, doing nothing
+    #[arg(long)]
+    own: bool,
     /// How often each system is started and measured [default: 3]
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
@@ -20,9 +23,9 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "TIME")]
     duration: Option<String>,
     /// How many clients at once [default: 1,8,64,256]
-    #[arg(long, value_name = "N,…")]
+    #[arg(long, value_name = "N,…", conflicts_with = "own")]
     clients: Option<String>,
-    /// Only these systems, as in evermind,limit; docs/performance.md names them all
+    /// Only these systems, as in evermind,limit, or parts of --own; docs/performance.md names them
     #[arg(long, value_name = "NAME,…")]
     only: Option<String>,
     /// JSON on standard output instead of the tables
@@ -46,8 +49,12 @@ pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> Result<bool> {
 
     let program = peers.join("release/evermind-bench-peers");
     let program = program.to_string_lossy();
-    let mut command = workspace.program(&program, &["--evermind"]);
+    let mut command = workspace.program(&program, &[]);
+    if bench.own {
+        command.arg("own");
+    }
     command
+        .arg("--evermind")
         .arg(target_dir.join("release/evermind"))
         .arg("--dir")
         .arg(target_dir.join("bench"));

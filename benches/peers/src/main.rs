@@ -1,12 +1,13 @@
 //! Evermind, its bare limit and other lock services, each three processes on this machine, measured
 //! in turn with the same work: acquire a key that nobody else wants, release it.
 //!
-//! Started by `cargo xtask bench --peers`, which builds what it needs.
+//! Started by `cargo xtask bench --peers`, and by `--own` for Evermind alone, which builds what it needs.
 
 mod figures;
 mod http;
 mod limit;
 mod load;
+mod own;
 mod run;
 mod server;
 mod systems;
@@ -21,6 +22,10 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 
 use systems::Kind;
+
+/// As in Evermind: the limit has what it has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measures Evermind beside its limit and other lock services, in turn.
 #[derive(Parser)]
@@ -62,6 +67,8 @@ struct Plan {
 /// The processes of the limit are this program too.
 #[derive(Subcommand)]
 enum Part {
+    /// Evermind alone: hand-off, failover, many leases, many keys, doing nothing
+    Own(own::Plan),
     /// The limit's leader
     #[command(hide = true)]
     LimitLeader(limit::LeaderArgs),
@@ -84,12 +91,13 @@ fn start(cli: Cli) -> Result<()> {
     match cli.part {
         Some(Part::LimitLeader(args)) => limit::lead(&args),
         Some(Part::LimitFollower(args)) => limit::follow(&args),
-        None => measure(&cli.plan),
+        Some(Part::Own(plan)) => measure(own::all(&plan)),
+        None => measure(run::all(&cli.plan)),
     }
 }
 
 /// One thread: a client that takes both cores would be measured itself.
-fn measure(plan: &Plan) -> Result<()> {
+fn measure(all: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -98,7 +106,7 @@ fn measure(plan: &Plan) -> Result<()> {
     // What is dropped here takes its servers with it.
     local.block_on(&runtime, async {
         tokio::select! {
-            outcome = run::all(plan) => outcome,
+            outcome = all => outcome,
             asked = asked_to_stop() => asked.and_then(|()| bail!("stopped before the end")),
         }
     })

@@ -154,7 +154,8 @@ async fn measure<S: System>(
     Ok(system.servers()[0].command().to_owned())
 }
 
-fn empty(dir: &Path) -> Result<()> {
+/// An empty directory, whatever was there.
+pub(crate) fn empty(dir: &Path) -> Result<()> {
     if dir.exists() {
         fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))?;
     }

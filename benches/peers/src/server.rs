@@ -98,6 +98,12 @@ impl Server {
         Ok(())
     }
 
+    /// `kill -9`; returns when the process is gone.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     fn log_tail(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         let tail = &log[log.len().saturating_sub(LOG_TAIL_BYTES)..];
@@ -108,8 +114,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // Its data is not kept either: there is nothing to be polite for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

@@ -130,7 +130,8 @@ fn cell(spread: Option<Spread>, show: fn(f64) -> String) -> String {
     }
 }
 
-fn markdown(rows: &[Vec<String>]) -> String {
+/// A table, its first row the head.
+pub(crate) fn markdown(rows: &[Vec<String>]) -> String {
     let columns = rows[0].len();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());

@@ -20,8 +20,23 @@ pub(crate) struct Evermind {
 }
 
 impl Evermind {
+    /// Every node, comma-separated.
+    pub(crate) fn urls(&self) -> String {
+        let urls = self.asked.endpoints().iter().map(ToString::to_string);
+        urls.collect::<Vec<_>>().join(",")
+    }
+
+    pub(crate) fn api_key(&self) -> &'static str {
+        API_KEY
+    }
+
+    /// kill -9 of one server.
+    pub(crate) fn kill(&mut self, server: usize) {
+        self.servers[server].kill();
+    }
+
     /// Which node says that it leads, as the two others do.
-    async fn find_leader(&mut self) -> Result<()> {
+    pub(crate) async fn find_leader(&mut self) -> Result<()> {
         let asked = &self.asked;
         let found = until("Evermind's leader", &mut self.servers, async || {
             let mut leaders = Vec::new();
