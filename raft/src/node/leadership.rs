@@ -31,6 +31,7 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
     let mut office = raft.server_metrics();
     // The term in which this node leads, and since when it is known to.
     let mut leads: Option<(u64, Instant)> = None;
+    let mut over = false;
     loop {
         let (route, failed, settled) = {
             let now = metrics.borrow_and_update();
@@ -69,10 +70,11 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
                 settled,
             )
         };
-        if let Some(why) = failed {
+        if failed.is_some() || over {
             core.route.send_replace(Route::None);
             if !core.stopping.load(Ordering::Acquire) {
-                core.stop(format!("consensus stopped: {why}"));
+                let why = failed.map_or(String::new(), |why| format!(": {why}"));
+                core.stop(format!("consensus stopped{why}"));
             }
             return;
         }
@@ -91,13 +93,8 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
                 metrics.changed().await
             }
         };
-        if let Ok(Err(_)) = tokio::time::timeout(LOOK_EVERY, changed).await {
-            core.route.send_replace(Route::None);
-            if !core.stopping.load(Ordering::Acquire) {
-                core.stop("consensus stopped".to_owned());
-            }
-            return;
-        }
+        // Consensus leaves word of why it ends in the metrics, then lets go of both.
+        over = matches!(tokio::time::timeout(LOOK_EVERY, changed).await, Ok(Err(_)));
     }
 }
 
