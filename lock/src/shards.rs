@@ -193,6 +193,17 @@ impl<K: ShardKey, V: Clone> Shards<K, V> {
         self.parts().flat_map(BTreeMap::iter)
     }
 
+    /// The same entries, each part let go of before the next is begun: what is shared with a table
+    /// that goes on need not be copied for it any longer.
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = (K, V)> {
+        let groups = self.groups.into_iter().filter(|group| group.len > 0);
+        let parts = groups.flat_map(|group| Arc::unwrap_or_clone(group).parts);
+        parts.flat_map(|part| {
+            let entries = part.iter().map(|(key, value)| (key.clone(), value.clone()));
+            entries.collect::<Vec<_>>()
+        })
+    }
+
     /// The range in each part, each in the keys' order.
     pub(crate) fn ranges<R: RangeBounds<K> + Clone>(
         &self,

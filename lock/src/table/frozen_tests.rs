@@ -107,6 +107,41 @@ fn a_view_is_whole_and_shares_what_does_not_change() {
     assert_eq!(restored.freeze(), frozen);
 }
 
+#[test]
+fn what_a_view_has_given_is_not_copied_any_more() {
+    let leases = 50_000;
+    let mut table = full_table(leases);
+    let mut records = table.freeze().into_records();
+    let half = usize::try_from(leases / 2).unwrap();
+    let given: Vec<_> = records.by_ref().take(half).collect();
+    let place = |table: &LockTable, resource: &Resource| {
+        std::ptr::from_ref(table.state.locks.get(resource).unwrap()).addr()
+    };
+    // The first locks were given: whoever waits for them now is written where the lock is.
+    let locks = given.iter().filter_map(|(key, _)| match key {
+        RecordKey::Lock(resource) => Some(resource.clone()),
+        _ => None,
+    });
+    for resource in locks.take(100) {
+        let before = place(&table, &resource);
+        table.state.locks.get_mut(&resource).unwrap();
+        assert_eq!(place(&table, &resource), before, "{resource:?} was copied");
+    }
+    // The last were not.
+    let (last, _) = records.last().unwrap();
+    drop(given);
+    assert!(matches!(last, RecordKey::Lock(_)));
+
+    let view = table.freeze();
+    let RecordKey::Lock(resource) = last else {
+        return;
+    };
+    let before = place(&table, &resource);
+    table.state.locks.get_mut(&resource).unwrap();
+    assert_ne!(place(&table, &resource), before);
+    drop(view);
+}
+
 fn apart(table: &LockTable, frozen: &Frozen) -> usize {
     table.state.locks.parts_apart(&frozen.state().locks)
 }

@@ -35,7 +35,13 @@ pub struct Frozen(pub(super) State);
 
 impl Frozen {
     /// Every record, in a fixed order.
-    pub fn records(&self) -> impl Iterator<Item = (RecordKey, Record)> {
+    pub fn records(&self) -> impl Iterator<Item = (RecordKey, Record)> + use<> {
+        self.clone().into_records()
+    }
+
+    /// The same, and each part of the view is let go of once its records were given: the table
+    /// copies less while they are written.
+    pub fn into_records(self) -> impl Iterator<Item = (RecordKey, Record)> + use<> {
         let State {
             meta,
             locks,
@@ -44,36 +50,35 @@ impl Frozen {
             licences,
             api_keys,
             members,
-        } = &self.0;
-        std::iter::once((RecordKey::Meta, Record::Meta(meta.clone())))
-            .chain(licences.iter().map(|(id, licence)| {
-                let licence = Record::Licence(licence.clone());
-                (RecordKey::Licence(*id), licence)
-            }))
+        } = self.0;
+        let members = Arc::unwrap_or_clone(members).into_iter();
+        let sessions = Arc::unwrap_or_clone(sessions).into_iter();
+        std::iter::once((RecordKey::Meta, Record::Meta(meta)))
+            .chain(
+                licences
+                    .into_entries()
+                    .map(|(id, licence)| (RecordKey::Licence(id), Record::Licence(licence))),
+            )
             .chain(
                 api_keys
-                    .iter()
-                    .map(|(hash, key)| (RecordKey::ApiKey(*hash), Record::ApiKey(key.clone()))),
+                    .into_entries()
+                    .map(|(hash, key)| (RecordKey::ApiKey(hash), Record::ApiKey(key))),
+            )
+            .chain(members.map(|(node, member)| (RecordKey::Member(node), Record::Member(member))))
+            .chain(sessions.map(|(node, session)| {
+                let session = Arc::unwrap_or_clone(session);
+                (RecordKey::Session(node), Record::Session(session))
+            }))
+            .chain(
+                locks
+                    .into_entries()
+                    .map(|(resource, lock)| (RecordKey::Lock(resource), Record::Lock(lock))),
             )
             .chain(
-                members.iter().map(|(node, member)| {
-                    (RecordKey::Member(*node), Record::Member(member.clone()))
+                idempotency.into_entries().map(|(id, record)| {
+                    (RecordKey::Idempotency(id), Record::Idempotency(record))
                 }),
             )
-            .chain(sessions.iter().map(|(node, session)| {
-                let session = session.as_ref().clone();
-                (RecordKey::Session(*node), Record::Session(session))
-            }))
-            .chain(locks.iter().map(|(resource, lock)| {
-                (
-                    RecordKey::Lock(resource.clone()),
-                    Record::Lock(lock.clone()),
-                )
-            }))
-            .chain(idempotency.iter().map(|(id, record)| {
-                let record = Record::Idempotency(record.clone());
-                (RecordKey::Idempotency(id.clone()), record)
-            }))
     }
 
     /// One record; `None` if there is none (any more).

@@ -29,8 +29,16 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbo
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let gate = Arc::new(Gate::default());
     let mut sequences = Vec::with_capacity(BATCH);
+    let mut refused = Vec::new();
+    let mut sweeps = true;
     loop {
         sequences.clear();
+        // An idle node does not wake up to find that it is.
+        let open = !refused.is_empty() || core.pending().has_open();
+        if open && !sweeps {
+            sweep.reset();
+        }
+        sweeps = open;
         let held = matches!(core.route(), Route::Local { .. }) && gate.is_closed();
         // What is overdue is sent again; what is only now read may have been sent as overdue.
         let mut again = true;
@@ -42,8 +50,9 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbo
                 again = false;
             }
             () = gate.opened(), if held => continue,
-            _ = sweep.tick() => {
-                propose_again(&core, &raft, &mut inbox).await;
+            got = inbox.again.recv_many(&mut refused, BATCH) => if got == 0 { return },
+            _ = sweep.tick(), if sweeps => {
+                propose_again(&core, &raft, &mut refused).await;
                 sequences = core.pending().due(core.route(), Instant::now());
             }
             changed = route.changed() => {
@@ -96,8 +105,8 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbo
 
 /// What other nodes forwarded and consensus refused. Where this node leads no longer, the origins
 /// send it again by themselves: their route has changed too.
-async fn propose_again(core: &Arc<Core>, raft: &Raft, inbox: &mut Inbox) {
-    while let Ok(command) = inbox.again.try_recv() {
+async fn propose_again(core: &Arc<Core>, raft: &Raft, refused: &mut Vec<Command>) {
+    for command in refused.drain(..) {
         if let Route::Local { term } = core.route() {
             propose_forwarded(core, raft, term, command).await;
         }

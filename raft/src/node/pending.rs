@@ -141,6 +141,11 @@ impl Pending {
         })
     }
 
+    /// Whether anything waits for its decision.
+    pub(crate) fn has_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Whether an operation is on its way already.
     pub(crate) fn is_sent(&mut self, sequence: u64) -> bool {
         self.slot(sequence).is_some_and(|open| open.sent.is_some())

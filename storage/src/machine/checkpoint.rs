@@ -116,7 +116,7 @@ impl Checkpointer {
         self.rewrite = true;
         let (records, whole) = match cut.work {
             Work::Changes(changes) => (self.write_changes(changes, &cut.meta)?, false),
-            Work::Whole(records) => (self.write_whole(&records, &cut.meta)?, true),
+            Work::Whole(records) => (self.write_whole(records, &cut.meta)?, true),
         };
         self.rewrite = false;
         self.written = cut.meta.last_applied();
@@ -180,7 +180,7 @@ impl Checkpointer {
 
     /// Not in one batch, which would have to hold the whole table: the store says that it covers
     /// nothing until the last piece. Found like this, the table is rebuilt from snapshot and log.
-    fn write_whole(&mut self, table: &Frozen, meta: &StateMeta) -> Result<usize, TableError> {
+    fn write_whole(&mut self, table: Frozen, meta: &StateMeta) -> Result<usize, TableError> {
         let mut piece = Batch::default();
         piece.delete(META_KEY.into());
         self.store.apply(std::mem::take(&mut piece))?;
@@ -188,7 +188,7 @@ impl Checkpointer {
         self.store.clear()?;
         let mut digest = Digest::default();
         let mut records = 0;
-        for (key, record) in table.records() {
+        for (key, record) in table.into_records() {
             let RawRecord { key, value } = RawRecord::new(&key, &record);
             digest.add(&key, &value);
             piece.put(key, value);

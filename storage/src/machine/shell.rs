@@ -201,7 +201,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let upto = state.meta.last_applied();
         let snapshots = Arc::clone(&self.snapshots);
         let file = offload(&*self.runner, "snapshot-build", move || {
-            snapshots.write(&state)
+            snapshots.write(state)
         })
         .await?;
         if !self.shared.durable(upto).await {

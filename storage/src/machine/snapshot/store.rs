@@ -180,18 +180,17 @@ impl SnapshotStore {
     }
 
     /// Writes a state into a file of its own and syncs it. Blocks.
-    pub(in crate::machine) fn write(&self, state: &FrozenState) -> io::Result<SnapshotFile> {
+    pub(in crate::machine) fn write(&self, state: FrozenState) -> io::Result<SnapshotFile> {
         let temp = TempFile::create(Arc::clone(&self.disk), self.temp_path("building"))?;
         let mut writer = Writer::start(Arc::clone(&temp.file), &state.meta)?;
-        for (key, record) in state.records.records() {
+        for (key, record) in state.records.into_records() {
             writer.push(&RawRecord::new(&key, &record))?;
         }
         let len = writer.finish()?;
-        let meta = state.meta.clone();
         Ok(SnapshotFile::received(
             temp,
             len,
-            meta,
+            state.meta,
             Arc::clone(&self.runner),
         ))
     }

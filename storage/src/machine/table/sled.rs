@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::{Batch, Scan, TableEngine, TableError, TableStore};
 
-/// What sled may keep of its pages in memory: 64 MiB. Reads of locks never come here, so this is
+/// What sled may keep of its pages in memory: 8 MiB. Reads of locks never come here, so this is
 /// for the checkpointer alone.
-const CACHE_BYTES: u64 = 64 << 20;
+const CACHE_BYTES: u64 = 8 << 20;
 /// How long a table that was closed in this process may take to be closed.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// Directories put aside that are kept.
