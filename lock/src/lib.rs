@@ -15,6 +15,7 @@ pub mod record;
 pub mod table;
 pub mod view;
 
+pub mod changes;
 mod deadlines;
 mod grant;
 mod idempotency;

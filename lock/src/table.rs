@@ -1,8 +1,9 @@
 //! Every lock of the cluster, and the one way to change them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::changes::Changes;
 use crate::command::{Action, Command, KeyHash, LicenceId, Member, NodeId, OpId, Operation, Stamp};
 use crate::deadlines::{Deadlines, Due};
 use crate::idempotency::{IdempotencyId, IdempotencyRecord};
@@ -56,8 +57,7 @@ pub struct EntryContext {
 pub struct LockTable {
     state: State,
     index: Index,
-    /// Records that changed since they were last taken. Bounded by what is applied in between.
-    touched: BTreeSet<RecordKey>,
+    touched: Changes,
 }
 
 /// What is kept. A clone costs the number of shards, and shares everything with its original.
@@ -126,7 +126,11 @@ impl LockTable {
                 members: Arc::default(),
             },
             index: Index::default(),
-            touched: BTreeSet::from([RecordKey::Meta]),
+            touched: {
+                let mut touched = Changes::default();
+                touched.insert(RecordKey::Meta);
+                touched
+            },
         }
     }
 
@@ -253,12 +257,23 @@ impl LockTable {
 
     /// Changes a resource's lock, made if it is not there; it goes if nothing is left in it.
     fn change_lock<T>(&mut self, resource: &Resource, change: impl FnOnce(&mut Lock) -> T) -> T {
-        let lock = self.state.locks.get_or_insert_with(resource, Lock::default);
+        let mut made = false;
+        let lock = self.state.locks.get_or_insert_with(resource, || {
+            made = true;
+            Lock::default()
+        });
         let changed = change(lock);
-        if lock.is_empty() {
+        let gone = lock.is_empty();
+        if gone {
             self.state.locks.remove(resource);
         }
-        self.touched.insert(RecordKey::Lock(resource.clone()));
+        let key = || RecordKey::Lock(resource.clone());
+        match (made, gone) {
+            (true, true) => {}
+            (true, false) => self.touched.made(key()),
+            (false, true) => self.touched.dropped(key()),
+            (false, false) => self.touched.insert(key()),
+        }
         changed
     }
 

@@ -82,7 +82,7 @@ impl LockTable {
         });
         #[cfg(evermind_mutants)]
         if unmarked && mutant::is(Mutant::ExtensionNotKept) {
-            self.touched.remove(&RecordKey::Lock(resource.clone()));
+            self.touched.forget(&RecordKey::Lock(resource.clone()));
         }
         let leases = &mut self.index.deadlines.leases;
         leases.remove(&(before_ms, token));

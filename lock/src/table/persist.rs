@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Index, LockTable, State};
+use crate::changes::Changes;
 #[cfg(evermind_mutants)]
 use crate::mutant::{self, Mutant};
 use crate::names::{IdentityId, Resource};
@@ -75,9 +76,9 @@ impl Frozen {
                     .map(|(resource, lock)| (RecordKey::Lock(resource), Record::Lock(lock))),
             )
             .chain(
-                idempotency.into_entries().map(|(id, record)| {
-                    (RecordKey::Idempotency(id), Record::Idempotency(record))
-                }),
+                idempotency
+                    .into_entries()
+                    .map(|(id, record)| (RecordKey::Idempotency(id), Record::Idempotency(record))),
             )
     }
 
@@ -128,11 +129,10 @@ impl LockTable {
         Frozen(self.state.clone())
     }
 
-    /// The names of the records that were made, changed or dropped since this was last called, each
-    /// once, in order. A new table's and a restored table's first answer has only what changed
-    /// since it was made.
+    /// What changed since this was last called. A new table's and a restored table's first answer has
+    /// only what changed since it was made.
     /// Costs nothing, however many there are: whoever applies is waiting for it.
-    pub fn take_changes(&mut self) -> BTreeSet<RecordKey> {
+    pub fn take_changes(&mut self) -> Changes {
         std::mem::take(&mut self.touched)
     }
 
@@ -146,7 +146,7 @@ impl LockTable {
         records: impl IntoIterator<Item = (RecordKey, Record)>,
     ) -> Result<LockTable, RestoreError> {
         let mut table = LockTable::new();
-        table.touched.clear();
+        table.touched = Changes::default();
         let mut identities = Identities::default();
         let mut meta = None;
         let state = &mut table.state;

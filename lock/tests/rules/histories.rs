@@ -18,10 +18,10 @@ use self::world::World;
 /// A checkpoint that writes only what changed has the whole table.
 fn keep_up(kept: &mut BTreeMap<RecordKey, Record>, table: &mut LockTable) -> TestCaseResult {
     let frozen = table.freeze();
-    for key in table.take_changes() {
-        match frozen.record(&key) {
-            Some(record) => kept.insert(key, record),
-            None => kept.remove(&key),
+    for key in table.take_changes().keys() {
+        match frozen.record(key) {
+            Some(record) => kept.insert(key.clone(), record),
+            None => kept.remove(key),
         };
     }
     let whole: BTreeMap<_, _> = frozen.records().collect();

@@ -127,7 +127,7 @@ impl Checkpointer {
     fn cut(&self) -> Cut {
         let Changed {
             state,
-            keys,
+            changes,
             generation,
         } = self.shared.changed();
         let FrozenState { meta, records } = state;
@@ -141,7 +141,7 @@ impl Checkpointer {
                     record.map(|record| codec::encode(&record)),
                 )
             };
-            Work::Changes(keys.iter().map(encode).collect())
+            Work::Changes(changes.keys().map(encode).collect())
         };
         Cut {
             meta,

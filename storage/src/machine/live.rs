@@ -1,9 +1,8 @@
 //! The table that reads are served from.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use evermind_lock::record::RecordKey;
+use evermind_lock::changes::Changes;
 use evermind_lock::table::{Frozen, LockTable};
 use tokio::sync::watch;
 
@@ -48,7 +47,7 @@ pub(super) struct FrozenState {
 /// A state, and what changed since the last one of these.
 pub(super) struct Changed {
     pub(super) state: FrozenState,
-    pub(super) keys: BTreeSet<RecordKey>,
+    pub(super) changes: Changes,
     pub(super) generation: u64,
 }
 
@@ -113,7 +112,7 @@ impl Shared {
                 meta: live.meta(),
                 records: live.table.freeze(),
             },
-            keys: live.table.take_changes(),
+            changes: live.table.take_changes(),
             generation: live.generation,
         }
     }
