@@ -48,7 +48,7 @@ pub(crate) fn entries(from: u64) -> Vec<Entry> {
             log_id: LogId::new_term_index(1, index),
             payload: EntryPayload::Normal(Proposal {
                 stamp: scribe.stamp(),
-                command,
+                command: command.into(),
             }),
         }
     };

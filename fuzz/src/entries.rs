@@ -1,5 +1,7 @@
 //! Entries that tell themselves apart.
 
+use std::sync::Arc;
+
 use evermind_lock::command::{Action, Command, Stamp};
 use evermind_storage::types::{Entry, LogId, Proposal};
 use openraft::EntryPayload;
@@ -15,12 +17,12 @@ pub fn entry(term: u64, index: u64, bytes: usize) -> Entry {
                 term,
                 wall_ms: 1_700_000_000_000 + index,
             },
-            command: Command {
+            command: Arc::new(Command {
                 operation: None,
                 action: Action::Found {
                     global_prefix: "x".repeat(bytes),
                 },
-            },
+            }),
         })
     };
     Entry {

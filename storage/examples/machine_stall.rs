@@ -43,10 +43,10 @@ impl Log {
                 term: 1,
                 wall_ms: 0,
             },
-            command: Command {
+            command: Arc::new(Command {
                 operation: Some(Operation { id, answered_below }),
                 action,
-            },
+            }),
         };
         Entry {
             log_id: LogId::new_term_index(1, index),

@@ -218,6 +218,8 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, CodecError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use evermind_lock::command::{Action, Command, Stamp};
 
     use super::*;
@@ -229,10 +231,10 @@ mod tests {
                 term: 3,
                 wall_ms: 1_700_000_000_000,
             },
-            command: Command {
+            command: Arc::new(Command {
                 operation: None,
                 action: Action::Expire,
-            },
+            }),
         };
         let joint = Membership::new_with_defaults(
             vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([2, 3, 4])],

@@ -1,6 +1,7 @@
 //! openraft's types, as this cluster uses them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use evermind_lock::command::{Command, Stamp};
 use serde::{Deserialize, Serialize};
@@ -10,8 +11,15 @@ use serde::{Deserialize, Serialize};
 pub struct Proposal {
     /// When, by the leader's clock.
     pub stamp: Stamp,
-    /// What.
-    pub command: Command,
+    /// What. Shared: an entry is copied for each follower, for the log and for the table, and goes
+    /// through half a dozen queues.
+    #[serde(deserialize_with = "shared")]
+    pub command: Arc<Command>,
+}
+
+/// Serde's own way is to make a box first.
+fn shared<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Arc<Command>, D::Error> {
+    Command::deserialize(from).map(Arc::new)
 }
 
 impl fmt::Display for Proposal {

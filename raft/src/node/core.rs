@@ -185,7 +185,10 @@ impl Core {
 
     /// A command with its time, for an entry of `term`.
     pub(crate) fn stamped(&self, term: u64, command: Command) -> Option<Proposal> {
-        self.stamp(term).map(|stamp| Proposal { stamp, command })
+        self.stamp(term).map(|stamp| Proposal {
+            stamp,
+            command: Arc::new(command),
+        })
     }
 
     /// Consensus did not take a command of this node: it is sent again.

@@ -368,7 +368,12 @@ fn sample_append() -> openraft::raft::AppendEntriesRequest<evermind_storage::typ
         wall_ms: 1_700_000_000_000,
     };
     let proposals = sample_commands().into_iter();
-    let proposals = proposals.map(|command| EntryPayload::Normal(Proposal { stamp, command }));
+    let proposals = proposals.map(|command| {
+        EntryPayload::Normal(Proposal {
+            stamp,
+            command: command.into(),
+        })
+    });
     let members = Membership::new_with_defaults(vec![[1, 2, 3].into()], [4]);
     let payloads = [EntryPayload::Blank, EntryPayload::Membership(members)];
     let entries = payloads.into_iter().chain(proposals).zip(10..);

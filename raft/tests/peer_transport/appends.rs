@@ -111,7 +111,10 @@ fn long_entry(index: u64) -> Entry {
     };
     Entry {
         log_id: log_id(3, index),
-        payload: EntryPayload::Normal(Proposal { stamp, command }),
+        payload: EntryPayload::Normal(Proposal {
+            stamp,
+            command: command.into(),
+        }),
     }
 }
 

@@ -77,8 +77,9 @@ impl Machine {
                         term,
                         stamp: Some(proposal.stamp),
                     };
-                    let operation = proposal.command.operation.map(|operation| operation.id);
-                    let decision = live.table.apply(at, proposal.command, &mut raised);
+                    let command = Arc::unwrap_or_clone(proposal.command);
+                    let operation = command.operation.map(|operation| operation.id);
+                    let decision = live.table.apply(at, command, &mut raised);
                     self.events
                         .extend(raised.drain(..).map(|event| (index, event)));
                     self.applied.push(Applied {

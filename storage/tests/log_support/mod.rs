@@ -61,12 +61,12 @@ pub(crate) fn entry(term: u64, index: u64, bytes: usize) -> Entry {
                 term,
                 wall_ms: 1_700_000_000_000 + index,
             },
-            command: Command {
+            command: Arc::new(Command {
                 operation: None,
                 action: Action::Found {
                     global_prefix: "x".repeat(bytes),
                 },
-            },
+            }),
         })
     };
     Entry {

@@ -113,7 +113,7 @@ impl Log {
                 term: TERM,
                 wall_ms: 1_700_000_000_000 + self.now_ms,
             },
-            command: Command {
+            command: Arc::new(Command {
                 operation: Some(Operation {
                     id: OpId {
                         node: 1,
@@ -123,7 +123,7 @@ impl Log {
                     answered_below: self.sequence.saturating_sub(100),
                 }),
                 action,
-            },
+            }),
         }
     }
 

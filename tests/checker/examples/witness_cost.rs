@@ -166,7 +166,10 @@ impl Server {
         self.entries.push(EntryRecord {
             term: 1,
             index,
-            payload: PayloadRecord::Normal(Proposal { stamp, command }),
+            payload: PayloadRecord::Normal(Proposal {
+                stamp,
+                command: command.into(),
+            }),
         });
         if let Some(id) = id {
             self.answer(id, &decision.outcome, now_ms, index);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use evermind_lock::command::{Command, NodeId};
 use evermind_lock::table::EntryContext;
@@ -150,7 +151,10 @@ impl CommittedEntry {
     /// As it was read.
     pub fn new(record: EntryRecord) -> Self {
         let (stamp, command) = match record.payload {
-            PayloadRecord::Normal(proposal) => (Some(proposal.stamp), Some(proposal.command)),
+            PayloadRecord::Normal(proposal) => (
+                Some(proposal.stamp),
+                Some(Arc::unwrap_or_clone(proposal.command)),
+            ),
             PayloadRecord::Blank | PayloadRecord::Membership(_) => (None, None),
         };
         Self {

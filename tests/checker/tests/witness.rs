@@ -3,6 +3,8 @@
 
 mod story;
 
+use std::sync::Arc;
+
 use evermind_checker::committed::Committed;
 use evermind_checker::history::{Ask, Moment, Told};
 use evermind_checker::witness::{Ends, Entries, LiveLock, check_witness};
@@ -281,9 +283,9 @@ fn w4_an_operation_that_is_two_things() {
     let next = story.next();
     story.ask("l", "z", acquire(1_000));
     let again = story.command(next).command.clone();
-    story.enter(again.operation.map(|o| o.id), again.action);
+    story.enter(again.operation.map(|o| o.id), again.action.clone());
     story.check().assert_clean();
-    match &mut story.command(next + 1).command.action {
+    match &mut Arc::make_mut(&mut story.command(next + 1).command).action {
         Action::Acquire(acquire) => acquire.holder = Holder::new("y").unwrap(),
         other => panic!("{other:?}"),
     }

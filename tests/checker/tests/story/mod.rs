@@ -100,7 +100,7 @@ impl Story {
             index,
             payload: PayloadRecord::Normal(Proposal {
                 stamp,
-                command: command.clone(),
+                command: command.clone().into(),
             }),
         });
         let at = EntryContext {
