@@ -35,11 +35,11 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbo
         sequences.clear();
         // An idle node does not wake up to find that it is.
         let open = !refused.is_empty() || core.pending().has_open();
-        if open && !sweeps {
+        let held = matches!(core.route(), Route::Local { .. }) && gate.is_closed();
+        if (open || held) && !sweeps {
             sweep.reset();
         }
-        sweeps = open;
-        let held = matches!(core.route(), Route::Local { .. }) && gate.is_closed();
+        sweeps = open || held;
         // What is overdue is sent again; what is only now read may have been sent as overdue.
         let mut again = true;
         tokio::select! {
@@ -53,13 +53,13 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbo
             got = inbox.again.recv_many(&mut refused, BATCH) => if got == 0 { return },
             _ = sweep.tick(), if sweeps => {
                 propose_again(&core, &raft, &mut refused).await;
-                sequences = core.pending().due(core.route(), Instant::now());
+                sequences = due(&core, &mut inbox);
             }
             changed = route.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                sequences = core.pending().due(core.route(), Instant::now());
+                sequences = due(&core, &mut inbox);
             }
         }
         if sequences.is_empty() {
@@ -101,6 +101,13 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbo
             }
         }
     }
+}
+
+/// All that is to be sent now. Whoever is still in the outbox is open, and so among it: there it must
+/// not stay, or what a closed gate leaves would pile up.
+fn due(core: &Core, inbox: &mut Inbox) -> Vec<u64> {
+    while inbox.sequences.try_recv().is_ok() {}
+    core.pending().due(core.route(), Instant::now())
 }
 
 /// What other nodes forwarded and consensus refused. Where this node leads no longer, the origins

@@ -3,7 +3,8 @@
 //! Once there are some, what arrives makes one batch behind them: one append, one sync on each disk,
 //! one frame to each follower and one wake-up of each task then serve all of it. Fewer go one by one,
 //! because a batch would cost each of them a wait and save little. Nothing is held back for longer
-//! than the dispatcher's sweep.
+//! than the dispatcher's sweep, which sends whatever is there: where a commit takes longer than that,
+//! it is the sweep that makes the batches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

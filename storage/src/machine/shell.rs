@@ -48,8 +48,14 @@ impl Machine {
     /// Applies entries, tells the observer, then whoever proposed them.
     fn apply_batch(
         &mut self,
-        batch: Vec<Result<EntryResponder<TypeConfig>, io::Error>>,
+        mut batch: Vec<Result<EntryResponder<TypeConfig>, io::Error>>,
     ) -> io::Result<()> {
+        // Copied here, where the log or a follower still needs it: not while readers wait.
+        for (entry, _) in batch.iter_mut().flatten() {
+            if let EntryPayload::Normal(proposal) = &mut entry.payload {
+                Arc::make_mut(&mut proposal.command);
+            }
+        }
         self.applied.clear();
         self.events.clear();
         let mut responders = Vec::with_capacity(batch.len());

@@ -190,6 +190,24 @@ async fn a_wait_that_began_within_a_snapshot_is_answered_by_its_end() {
     assert!(pending.due(LEADER_2, Instant::now()).is_empty());
 }
 
+/// Where it was sent again before it ended, what the table repeats comes first.
+#[tokio::test]
+async fn a_wait_that_began_within_a_snapshot_and_was_sent_again_is_answered_once() {
+    let mut pending = Pending::new(1, 1);
+    let (id, answered) = open(&mut pending);
+    pending.send(id.sequence, LEADER_2, Instant::now());
+    pending.doubt_all();
+    let queued = Decision {
+        log_index: 3,
+        outcome: Outcome::Queued,
+    };
+    let mut after = Aftermath::default();
+    pending.decided(id, &queued, &mut after);
+    pending.wait_ended(id, &resource(), granted(), &mut after);
+    assert!(after.abandon.is_empty());
+    assert_eq!(answered.await.unwrap(), Ok(granted()));
+}
+
 #[tokio::test]
 async fn a_grant_to_nobody_is_given_back_whoever_forgot_it() {
     let mut pending = Pending::new(1, 1);
