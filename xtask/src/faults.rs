@@ -10,6 +10,7 @@ use crate::workspace::Workspace;
 
 /// What the matrix is asked for; handed on as it is.
 #[derive(Args)]
+#[allow(clippy::struct_excessive_bools, reason = "flags are")]
 pub(crate) struct Faults {
     /// Only this row; may be given several times.
     #[arg(long, value_name = "N")]

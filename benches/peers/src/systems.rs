@@ -15,7 +15,7 @@ use crate::load::Client;
 use crate::server::Server;
 
 pub(crate) use etcd::Etcd;
-pub(crate) use evermind::Evermind;
+pub(crate) use evermind::{API_KEY, Evermind};
 pub(crate) use limit::Limit;
 pub(crate) use redlock::Redlock;
 pub(crate) use zookeeper::Zookeeper;

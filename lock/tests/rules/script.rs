@@ -279,7 +279,10 @@ impl Script {
                 None => "no such licence".to_owned(),
             },
             "keys-of" => format!("{:?}", self.table.api_keys_of(LicenceId(line.number(1)?))),
-            "changes" => format!("{:?}", Vec::from_iter(self.table.take_changes().keys())),
+            "changes" => {
+                let changes = self.table.take_changes();
+                format!("{:?}", changes.keys().collect::<Vec<_>>())
+            }
             "restore" => {
                 let frozen = self.table.freeze();
                 let table = LockTable::restore(frozen.records()).map_err(|e| e.to_string())?;

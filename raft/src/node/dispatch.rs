@@ -47,6 +47,14 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbo
                 if got == 0 {
                     return;
                 }
+                // Who comes at the same moment goes along: a channel wakes its reader before the next
+                // that would write to it.
+                tokio::task::yield_now().await;
+                while sequences.len() < BATCH
+                    && let Ok(sequence) = inbox.sequences.try_recv()
+                {
+                    sequences.push(sequence);
+                }
                 again = false;
             }
             () = gate.opened(), if held => continue,

@@ -9,7 +9,7 @@ use evermind_client::{Acquire, Client, Wait};
 use tokio::task::JoinSet;
 
 use crate::load::LEASE_MS;
-use crate::systems::{Evermind, System as _};
+use crate::systems::{API_KEY, Evermind, System as _};
 
 const CLIENTS: usize = 16;
 /// Work before the kill.
@@ -31,7 +31,7 @@ pub(super) async fn first_grant(mut cluster: Evermind) -> Result<Duration> {
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         let urls = cluster.urls();
-        let client = Client::new(urls.split(','), cluster.api_key())?;
+        let client = Client::new(urls.split(','), API_KEY)?;
         clients.spawn_local(work(client, number, Rc::clone(&board)));
     }
     tokio::time::sleep(WARM_UP).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::systems::{Evermind, Setup};
+use crate::systems::{API_KEY, Evermind, Setup};
 
 /// What one run printed.
 pub(super) struct Load(Value);
@@ -37,7 +37,7 @@ pub(super) fn run(
     let duration = format!("{}ms", duration.as_millis());
     let output = Command::new(&setup.evermind)
         .args(["bench", "--json", "--duration", &duration])
-        .args(["--url", &cluster.urls(), "--api-key", cluster.api_key()])
+        .args(["--url", &cluster.urls(), "--api-key", API_KEY])
         .args(workload)
         .stderr(Stdio::inherit())
         .output()

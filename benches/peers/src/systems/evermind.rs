@@ -9,7 +9,8 @@ use crate::http::EvermindClient;
 use crate::server::{Server, free_ports, until};
 
 /// Opens a cluster that lives for seconds on loopback.
-const API_KEY: &str = "evk_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+pub(crate) const API_KEY: &str =
+    "evk_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 pub(crate) struct Evermind {
     servers: Vec<Server>,
@@ -24,10 +25,6 @@ impl Evermind {
     pub(crate) fn urls(&self) -> String {
         let urls = self.asked.endpoints().iter().map(ToString::to_string);
         urls.collect::<Vec<_>>().join(",")
-    }
-
-    pub(crate) fn api_key(&self) -> &'static str {
-        API_KEY
     }
 
     /// kill -9 of one server.

@@ -20,7 +20,29 @@ const ASIDE_MAX: usize = 2;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SledTables;
 
-struct SledTable(sled::Db);
+struct SledTable {
+    /// Always there, until it is closed.
+    db: Option<sled::Db>,
+    file: PathBuf,
+}
+
+impl SledTable {
+    fn db(&self) -> &sled::Db {
+        self.db.as_ref().expect("it is taken by its drop alone")
+    }
+}
+
+/// sled panics where it cannot sync its file as it closes, and a panic ends the process: a node that
+/// stops because its disk fails would die of that, with another reason than its own.
+impl Drop for SledTable {
+    fn drop(&mut self) {
+        let synced = File::open(&self.file).and_then(|file| file.sync_all());
+        if let Err(error) = synced {
+            tracing::warn!(%error, "the checkpoint of the lease table is left as it is");
+            std::mem::forget(self.db.take());
+        }
+    }
+}
 
 impl From<sled::Error> for TableError {
     fn from(error: sled::Error) -> Self {
@@ -37,7 +59,10 @@ impl TableEngine for SledTables {
             // We flush: once a checkpoint, and never in between.
             .flush_every_ms(None)
             .open()?;
-        Ok(Box::new(SledTable(db)))
+        Ok(Box::new(SledTable {
+            db: Some(db),
+            file: dir.join("db"),
+        }))
     }
 
     fn set_aside(&self, dir: &Path) -> io::Result<Option<PathBuf>> {
@@ -92,11 +117,11 @@ fn wait_until_closed(dir: &Path) -> Result<(), TableError> {
 
 impl TableStore for SledTable {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
-        Ok(self.0.get(key)?.map(|value| value.to_vec()))
+        Ok(self.db().get(key)?.map(|value| value.to_vec()))
     }
 
     fn scan(&self) -> Scan<'_> {
-        Box::new(self.0.iter().map(|entry| {
+        Box::new(self.db().iter().map(|entry| {
             let (key, value) = entry?;
             Ok((key.to_vec(), value.to_vec()))
         }))
@@ -110,15 +135,15 @@ impl TableStore for SledTable {
                 None => changes.remove(key),
             }
         }
-        Ok(self.0.apply_batch(changes)?)
+        Ok(self.db().apply_batch(changes)?)
     }
 
     fn clear(&mut self) -> Result<(), TableError> {
-        Ok(self.0.clear()?)
+        Ok(self.db().clear()?)
     }
 
     fn flush(&mut self) -> Result<(), TableError> {
-        self.0.flush()?;
+        self.db().flush()?;
         Ok(())
     }
 }
