@@ -58,7 +58,7 @@ pub struct Timing {
 impl Timing {
     /// For nodes within a few ms of each other.
     pub const LAN: Self = Self {
-        heartbeat: Duration::from_millis(80),
+        heartbeat: Duration::from_millis(50),
         election_min: Duration::from_millis(200),
         election_max: Duration::from_millis(350),
     };
