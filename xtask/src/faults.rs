@@ -34,25 +34,25 @@ pub(crate) struct Faults {
 }
 
 // `--bin` chooses among the targets of every package named: each program is named.
-const EVERMIND: [&str; 5] = ["--locked", "--package", "evermind", "--bin", "evermind"];
-const MATRIX: [&str; 5] = [
-    "--locked",
-    "--package",
-    "evermind-faults",
-    "--bin",
-    "evermind-faults",
-];
+const EVERMIND: [&str; 4] = ["--package", "evermind", "--bin", "evermind"];
+const MATRIX: [&str; 4] = ["--package", "evermind-faults", "--bin", "evermind-faults"];
 
 /// Runs the matrix; false where a row failed.
 pub(crate) fn run(workspace: &Workspace, faults: &Faults) -> Result<bool> {
     let target_dir = workspace.target_dir()?;
     let (program, matrix) = if faults.release {
-        process::run(workspace.cargo(&[&["build", "--release"], &EVERMIND[..]].concat()))?;
+        process::run(
+            workspace.cargo(&[&["build", "--locked", "--release"], &EVERMIND[..]].concat()),
+        )?;
         // A row that fails says so by a panic, which ends a release build's whole process.
-        process::run(workspace.cargo(&[&["build", "--profile", "sim"], &MATRIX[..]].concat()))?;
+        process::run(
+            workspace.cargo(&[&["build", "--locked", "--profile", "sim"], &MATRIX[..]].concat()),
+        )?;
         ("release/evermind", "sim/evermind-faults")
     } else {
-        process::run(workspace.cargo(&[&["build"], &EVERMIND[..], &MATRIX[..]].concat()))?;
+        process::run(
+            workspace.cargo(&[&["build", "--locked"], &EVERMIND[..], &MATRIX[..]].concat()),
+        )?;
         ("debug/evermind", "debug/evermind-faults")
     };
     let matrix = path(&target_dir.join(matrix));

@@ -59,7 +59,7 @@ enum Part {
     Idle,
 }
 
-/// Why clusters are killed so often, whatever the rounds.
+/// A median of fewer says little: elections are drawn by lot.
 const FAILOVERS: u32 = 10;
 /// Few are as many as this.
 const FEW: u32 = 1_000;
