@@ -117,9 +117,13 @@ impl NodeProcess {
             .is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_none()))
     }
 
-    /// Whether every thread of it is stopped.
+    /// Whether it runs, and every thread of it is stopped.
     pub fn is_stopped(&self) -> bool {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it is there");
+        let pid = self.child.lock().unwrap().as_ref().map(Child::id);
+        // Others may kill it while they are looked at.
+        let Some(Ok(threads)) = pid.map(|pid| fs::read_dir(format!("/proc/{pid}/task"))) else {
+            return false;
+        };
         threads.flatten().all(|thread| {
             let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
             stat.rsplit_once(") ")
@@ -128,12 +132,9 @@ impl NodeProcess {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child
-            .lock()
-            .unwrap()
-            .as_ref()
-            .expect("the node runs")
-            .id()
+        // Not within the lock: whoever is wrong about it must not take the others along.
+        let pid = self.child.lock().unwrap().as_ref().map(Child::id);
+        pid.expect("the node runs")
     }
 
     /// Everything that it has logged so far.
