@@ -3,6 +3,7 @@
 //!
 //! Started by `cargo xtask bench --peers`, and by `--own` for Evermind alone, which builds what it needs.
 
+mod bench;
 mod figures;
 mod http;
 mod limit;
@@ -14,13 +15,13 @@ mod systems;
 mod table;
 mod versions;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 
+use bench::Bench;
 use systems::Kind;
 
 /// As in Evermind: the limit has what it has.
@@ -40,18 +41,8 @@ struct Cli {
 /// What is measured.
 #[derive(clap::Args)]
 struct Plan {
-    /// The release build of `evermind`
-    #[arg(long, value_name = "FILE", default_value = "evermind")]
-    evermind: PathBuf,
-    /// Where the servers keep their data meanwhile, and where peers.json is written
-    #[arg(long, value_name = "DIR", default_value = "target/bench")]
-    dir: PathBuf,
-    /// How often each system is started and measured
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    rounds: u32,
-    /// How long each measurement takes, as in 4s or 500ms
-    #[arg(long, value_name = "TIME", default_value = "4s", value_parser = duration)]
-    duration: Duration,
+    #[command(flatten)]
+    bench: Bench,
     /// How many clients at once; each has a descriptor in this process and in a server
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8,64,256",
           value_parser = clap::value_parser!(u32).range(1..=512))]
@@ -59,9 +50,6 @@ struct Plan {
     /// Only these systems
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_enum)]
     only: Vec<Kind>,
-    /// Print JSON instead of tables; times are in microseconds
-    #[arg(long)]
-    json: bool,
 }
 
 /// The processes of the limit are this program too.

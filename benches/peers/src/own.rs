@@ -6,42 +6,27 @@
 mod failover;
 mod load;
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use crate::bench::Bench;
 use crate::figures::Spread;
-use crate::systems::{Evermind, Kind, Setup, System as _};
+use crate::systems::{self, Evermind, Kind, Setup, System as _};
 use crate::table;
 
 /// What is measured.
 #[derive(clap::Args)]
 pub(crate) struct Plan {
-    /// The release build of `evermind`
-    #[arg(long, value_name = "FILE", default_value = "evermind")]
-    evermind: PathBuf,
-    /// Where the servers keep their data meanwhile, and where own.json is written
-    #[arg(long, value_name = "DIR", default_value = "target/bench")]
-    dir: PathBuf,
-    /// How often each part is measured, each time with a new cluster; leaders are killed ten times
-    /// in any case
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    rounds: u32,
-    /// How long each load lasts, as in 4s or 500ms
-    #[arg(long, value_name = "TIME", default_value = "4s", value_parser = crate::duration)]
-    duration: Duration,
+    #[command(flatten)]
+    bench: Bench,
     /// How many leases, and keys, are many
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..=4_000_000))]
     many: u32,
     /// Only these parts
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_enum)]
     only: Vec<Part>,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    json: bool,
 }
 
 /// One part.
@@ -102,16 +87,12 @@ impl Row {
 
 /// Measures, prints, and keeps it in `own.json`.
 pub(crate) async fn all(plan: &Plan) -> Result<()> {
-    fs::create_dir_all(&plan.dir).with_context(|| format!("making {}", plan.dir.display()))?;
-    let absolute = |path: &Path| {
-        let whole = path.canonicalize();
-        whole.with_context(|| format!("finding {}", path.display()))
-    };
-    let dir = absolute(&plan.dir)?;
+    systems::check(&[Kind::Evermind], &plan.bench.evermind)?;
+    let dir = plan.bench.directory()?;
     let setup = Setup {
         kind: Kind::Evermind,
         dir: dir.join("own-data"),
-        evermind: absolute(&plan.evermind)?,
+        evermind: plan.bench.program()?,
     };
     let wanted = |part| plan.only.is_empty() || plan.only.contains(&part);
     let mut rows = Vec::new();
@@ -130,19 +111,12 @@ pub(crate) async fn all(plan: &Plan) -> Result<()> {
     if wanted(Part::Idle) {
         rows.extend(idle(plan, &setup).await?);
     }
-    let report = serde_json::to_string_pretty(&rows).context("writing JSON")?;
-    let file = dir.join("own.json");
-    fs::write(&file, &report).with_context(|| format!("writing {}", file.display()))?;
-    eprintln!("every figure is in {}", file.display());
-    if plan.json {
-        println!("{report}");
-    } else {
-        let heads = ["", "median", "least–most", "times", "unit"];
-        let mut cells = vec![heads.map(str::to_owned).to_vec()];
-        cells.extend(rows.iter().map(Row::cells));
-        print!("{}", table::markdown(&cells));
-    }
-    Ok(())
+    let figures = serde_json::to_string_pretty(&rows).context("writing JSON")?;
+    let heads = ["", "median", "least–most", "times", "unit"];
+    let mut cells = vec![heads.map(str::to_owned).to_vec()];
+    cells.extend(rows.iter().map(Row::cells));
+    let tables = table::markdown(&cells);
+    plan.bench.report(&dir.join("own.json"), &figures, &tables)
 }
 
 /// A new cluster on an empty directory.
@@ -158,9 +132,9 @@ async fn hand_off(plan: &Plan, setup: &Setup) -> Result<[Row; 2]> {
         Row::new("hand-off to the first of 32 in line, p50", "ms", 2),
         Row::new("the same ÷ one uncontended acquire's p50", "", 2),
     ];
-    for round in 1..=plan.rounds {
+    for round in 1..=plan.bench.rounds {
         let cluster = cluster(setup).await?;
-        let run = |workload: &[&str]| load::run(setup, &cluster, plan.duration, workload);
+        let run = |workload: &[&str]| load::run(setup, &cluster, plan.bench.duration, workload);
         run(&["--clients", "64"])?;
         // Uncontended before and after: what drifts meanwhile is in both.
         let before = run(&["--clients", "1"])?.at("acquire", "p50")?;
@@ -170,7 +144,7 @@ async fn hand_off(plan: &Plan, setup: &Setup) -> Result<[Row; 2]> {
         let ratio = took / f64::midpoint(before, after);
         eprintln!(
             "hand-off {round}/{}: {:.2} ms, {ratio:.2}",
-            plan.rounds,
+            plan.bench.rounds,
             took / 1e3
         );
         rows[0].figures.push(took / 1e3);
@@ -201,9 +175,9 @@ async fn leases(plan: &Plan, setup: &Setup) -> Result<[Row; 4]> {
         Row::new(format!("p99 of acquire with {many} ÷ with {FEW}"), "", 2),
         Row::new(format!("cycles/s with {many} leases ÷ with {FEW}"), "", 2),
     ];
-    for round in 1..=plan.rounds {
+    for round in 1..=plan.bench.rounds {
         let cluster = cluster(setup).await?;
-        let run = |workload: &[&str]| load::run(setup, &cluster, plan.duration, workload);
+        let run = |workload: &[&str]| load::run(setup, &cluster, plan.bench.duration, workload);
         run(&["--clients", "64"])?;
         load::hold(setup, &cluster, FEW)?;
         let few = run(&["--clients", "8"])?;
@@ -215,7 +189,7 @@ async fn leases(plan: &Plan, setup: &Setup) -> Result<[Row; 4]> {
         let p99 = full.at("acquire", "p99")? / few.at("acquire", "p99")?;
         let cycles = full.cycles_per_second()? / few.cycles_per_second()?;
         let figures = [held.cycles_per_second()?, peak, p99, cycles];
-        eprintln!("leases {round}/{}: {figures:.2?}", plan.rounds);
+        eprintln!("leases {round}/{}: {figures:.2?}", plan.bench.rounds);
         for (row, figure) in rows.iter_mut().zip(figures) {
             row.figures.push(figure);
         }
@@ -226,18 +200,18 @@ async fn leases(plan: &Plan, setup: &Setup) -> Result<[Row; 4]> {
 async fn keys(plan: &Plan, setup: &Setup) -> Result<[Row; 1]> {
     let many = plan.many.to_string();
     let mut row = Row::new(format!("cycles/s over {many} keys ÷ over {FEW}"), "", 2);
-    for round in 1..=plan.rounds {
+    for round in 1..=plan.bench.rounds {
         let cluster = cluster(setup).await?;
         let run = |keys: &str| {
             let workload = ["--clients", "64", "--keys", keys];
-            load::run(setup, &cluster, plan.duration, &workload)?.cycles_per_second()
+            load::run(setup, &cluster, plan.bench.duration, &workload)?.cycles_per_second()
         };
         run(&many)?;
         let before = run(&FEW.to_string())?;
         let with_many = run(&many)?;
         let after = run(&FEW.to_string())?;
         let ratio = with_many / f64::midpoint(before, after);
-        eprintln!("keys {round}/{}: {ratio:.2}", plan.rounds);
+        eprintln!("keys {round}/{}: {ratio:.2}", plan.bench.rounds);
         row.figures.push(ratio);
     }
     Ok([row])
@@ -245,7 +219,7 @@ async fn keys(plan: &Plan, setup: &Setup) -> Result<[Row; 1]> {
 
 async fn idle(plan: &Plan, setup: &Setup) -> Result<[Row; 1]> {
     let mut row = Row::new("CPU of three idle nodes without leases", "% of a core", 2);
-    for round in 1..=plan.rounds {
+    for round in 1..=plan.bench.rounds {
         let cluster = cluster(setup).await?;
         tokio::time::sleep(SETTLE).await;
         let used = || -> Result<f64> {
@@ -255,7 +229,7 @@ async fn idle(plan: &Plan, setup: &Setup) -> Result<[Row; 1]> {
         let before = used()?;
         tokio::time::sleep(IDLE_FOR).await;
         let share = (used()? - before) / IDLE_FOR.as_secs_f64() * 100.0;
-        eprintln!("idle {round}/{}: {share:.2} % of a core", plan.rounds);
+        eprintln!("idle {round}/{}: {share:.2} % of a core", plan.bench.rounds);
         row.figures.push(share);
     }
     Ok([row])

@@ -27,24 +27,18 @@ pub(crate) async fn all(plan: &Plan) -> Result<()> {
         .into_iter()
         .filter(|kind| plan.only.is_empty() || plan.only.contains(kind))
         .collect();
-    systems::check(&kinds, &plan.evermind)?;
-    fs::create_dir_all(&plan.dir).with_context(|| format!("making {}", plan.dir.display()))?;
-    // Servers run elsewhere, and are told these paths.
-    let absolute = |path: &Path| {
-        let whole = path.canonicalize();
-        whole.with_context(|| format!("finding {}", path.display()))
-    };
-    let dir = absolute(&plan.dir)?;
+    systems::check(&kinds, &plan.bench.evermind)?;
+    let dir = plan.bench.directory()?;
     let evermind = if kinds.contains(&Kind::Evermind) {
-        absolute(&plan.evermind)?
+        plan.bench.program()?
     } else {
-        plan.evermind.clone()
+        plan.bench.evermind.clone()
     };
     let versions = versions::of(&kinds, &evermind)?;
 
     let mut samples = Vec::new();
     let mut commands = serde_json::Map::new();
-    for round in 1..=plan.rounds {
+    for round in 1..=plan.bench.rounds {
         for kind in order(&kinds, round) {
             let setup = Setup {
                 kind,
@@ -61,23 +55,13 @@ pub(crate) async fn all(plan: &Plan) -> Result<()> {
     let report = json!({
         "versions": versions,
         "commands": commands,
-        "rounds": plan.rounds,
-        "seconds": plan.duration.as_secs_f64(),
+        "rounds": plan.bench.rounds,
+        "seconds": plan.bench.duration.as_secs_f64(),
         "samples": samples,
     });
     let report = serde_json::to_string_pretty(&report).context("writing JSON")?;
-    let file = dir.join("peers.json");
-    fs::write(&file, &report).with_context(|| format!("writing {}", file.display()))?;
-    eprintln!("every figure of every round is in {}", file.display());
-    if plan.json {
-        println!("{report}");
-    } else {
-        print!(
-            "{}",
-            table::text(&kinds, &plan.clients, &samples, &versions)
-        );
-    }
-    Ok(())
+    let tables = table::text(&kinds, &plan.clients, &samples, &versions);
+    plan.bench.report(&dir.join("peers.json"), &report, &tables)
 }
 
 /// Another one first in each round: nobody always follows the same neighbour's leavings.
@@ -142,13 +126,13 @@ async fn measure<S: System>(
             }
             Ok((all, cpu_seconds("self")?))
         };
-        let (done, before, after) = closed_loop(clients, plan.duration, meter).await?;
+        let (done, before, after) = closed_loop(clients, plan.bench.duration, meter).await?;
         let failures = &done.failures;
         ensure!(done.cycles > 0, "nothing was done: {failures:?}");
         let memory = servers[system.leader()].peak_memory_mb()?;
         let (server_cpu, client_cpu) = (after.0 - before.0, after.1 - before.1);
         let sample = Sample::new(kind, count, round, done, server_cpu, client_cpu, memory);
-        eprintln!("{}", table::progress(&sample, plan.rounds));
+        eprintln!("{}", table::progress(&sample, plan.bench.rounds));
         samples.push(sample);
     }
     Ok(system.servers()[0].command().to_owned())

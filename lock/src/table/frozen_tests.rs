@@ -130,12 +130,11 @@ fn what_a_view_has_given_is_not_copied_any_more() {
     // The last were not.
     let (last, _) = records.last().unwrap();
     drop(given);
-    assert!(matches!(last, RecordKey::Lock(_)));
+    let RecordKey::Lock(resource) = last else {
+        panic!("{last:?} is no lock");
+    };
 
     let view = table.freeze();
-    let RecordKey::Lock(resource) = last else {
-        return;
-    };
     let before = place(&table, &resource);
     table.state.locks.get_mut(&resource).unwrap();
     assert_ne!(place(&table, &resource), before);

@@ -45,6 +45,13 @@ fn resource() -> Resource {
     }
 }
 
+fn queued() -> Decision {
+    Decision {
+        log_index: 3,
+        outcome: Outcome::Queued,
+    }
+}
+
 fn granted() -> Decision {
     Decision {
         log_index: 9,
@@ -162,11 +169,7 @@ async fn a_wait_ends_by_its_event() {
     let mut pending = Pending::new(1, 1);
     let (id, answered) = open(&mut pending);
     pending.send(id.sequence, LEADER_2, Instant::now());
-    let queued = Decision {
-        log_index: 3,
-        outcome: Outcome::Queued,
-    };
-    pending.decided(id, &queued, &mut Aftermath::default());
+    pending.decided(id, &queued(), &mut Aftermath::default());
     assert_eq!(pending.waits.len(), 1);
     pending.wait_ended(id, &resource(), granted(), &mut Aftermath::default());
     assert_eq!(answered.await.unwrap(), Ok(granted()));
@@ -197,12 +200,8 @@ async fn a_wait_that_began_within_a_snapshot_and_was_sent_again_is_answered_once
     let (id, answered) = open(&mut pending);
     pending.send(id.sequence, LEADER_2, Instant::now());
     pending.doubt_all();
-    let queued = Decision {
-        log_index: 3,
-        outcome: Outcome::Queued,
-    };
     let mut after = Aftermath::default();
-    pending.decided(id, &queued, &mut after);
+    pending.decided(id, &queued(), &mut after);
     pending.wait_ended(id, &resource(), granted(), &mut after);
     assert!(after.abandon.is_empty());
     assert_eq!(answered.await.unwrap(), Ok(granted()));
