@@ -22,7 +22,7 @@ use crate::peer::PeerClient;
 const QUORUM_SILENCE_MAX: Duration = Duration::from_millis(1_500);
 
 /// How often the quorum's silence is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Runs until consensus stops, and stops the node with it.
 pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {

@@ -123,6 +123,7 @@ impl Node {
             raft.clone(),
             peers.clone(),
         ));
+        background.spawn(upkeep::heartbeats(raft.clone(), timing.heartbeat));
         background.spawn(dispatch::run(
             Arc::clone(&core),
             raft.clone(),
@@ -334,7 +335,10 @@ fn millis(duration: std::time::Duration) -> u64 {
 fn raft_config(timing: Timing, entries_kept: u64) -> Result<Config, StartError> {
     let config = Config {
         cluster_name: "evermind".to_owned(),
-        heartbeat_interval: millis(timing.heartbeat),
+        // Not heartbeats, which `upkeep` sends, but the clock that elections are timed by: it turns
+        // at 13/64 of this, and every turn wakes an idle node.
+        heartbeat_interval: 2 * millis(timing.heartbeat),
+        enable_heartbeat: false,
         election_timeout_min: millis(timing.election_min),
         election_timeout_max: millis(timing.election_max),
         // A candidate that cannot win does not raise the term.
