@@ -1,5 +1,6 @@
 //! The names that callers give: identities, keys, holders. Each type holds only what is allowed.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -30,9 +31,25 @@ pub enum NameError {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $error:ident, $allowed:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(try_from = "Arc<str>", into = "Arc<str>")]
         pub struct $name(Arc<str>);
+
+        /// By the text. Names that share it, as most that are compared do, are not read.
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                if Arc::ptr_eq(&self.0, &other.0) {
+                    return Ordering::Equal;
+                }
+                self.0.cmp(&other.0)
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
 
         impl $name {
             /// Takes the text if it is allowed.

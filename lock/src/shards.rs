@@ -2,6 +2,7 @@
 //! and a write after that copies one group's pointers and one part.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
@@ -153,15 +154,32 @@ impl<K: ShardKey, V: Clone> Shards<K, V> {
         Arc::make_mut(&mut group.parts[at.part]).get_mut(key)
     }
 
-    pub(crate) fn get_or_insert_with(&mut self, key: &K, value: impl FnOnce() -> V) -> &mut V {
-        let at = At::of(key);
-        let group = Arc::make_mut(&mut self.groups[at.group]);
-        let (len, group_len) = (&mut self.len, &mut group.len);
-        let part = Arc::make_mut(&mut group.parts[at.part]);
-        part.entry(key.clone()).or_insert_with(|| {
-            *len += 1;
-            *group_len += 1;
-            value()
+    /// Changes the value of a key, which is made if it is not there and dropped if `change` says that
+    /// it is not to stay. Also tells whether it was there before, and whether it is now.
+    pub(crate) fn alter<T>(
+        &mut self,
+        key: &K,
+        change: impl FnOnce(&mut V) -> (T, bool),
+    ) -> (T, bool, bool)
+    where
+        V: Default,
+    {
+        self.change(&At::of(key), |part| match part.entry(key.clone()) {
+            Entry::Occupied(mut entry) => {
+                let (changed, stays) = change(entry.get_mut());
+                if !stays {
+                    entry.remove();
+                }
+                ((changed, true, stays), -isize::from(!stays))
+            }
+            Entry::Vacant(entry) => {
+                let mut value = V::default();
+                let (changed, stays) = change(&mut value);
+                if stays {
+                    entry.insert(value);
+                }
+                ((changed, false, stays), isize::from(stays))
+            }
         })
     }
 

@@ -257,22 +257,15 @@ impl LockTable {
 
     /// Changes a resource's lock, made if it is not there; it goes if nothing is left in it.
     fn change_lock<T>(&mut self, resource: &Resource, change: impl FnOnce(&mut Lock) -> T) -> T {
-        let mut made = false;
-        let lock = self.state.locks.get_or_insert_with(resource, || {
-            made = true;
-            Lock::default()
+        let (changed, before, after) = self.state.locks.alter(resource, |lock| {
+            let changed = change(lock);
+            (changed, !lock.is_empty())
         });
-        let changed = change(lock);
-        let gone = lock.is_empty();
-        if gone {
-            self.state.locks.remove(resource);
-        }
-        let key = || RecordKey::Lock(resource.clone());
-        match (made, gone) {
-            (true, true) => {}
-            (true, false) => self.touched.made(key()),
-            (false, true) => self.touched.dropped(key()),
-            (false, false) => self.touched.insert(key()),
+        match (before, after) {
+            (false, false) => {}
+            (false, true) => self.touched.lock_made(resource.clone()),
+            (true, false) => self.touched.lock_dropped(resource.clone()),
+            (true, true) => self.touched.insert(RecordKey::Lock(resource.clone())),
         }
         changed
     }
@@ -280,7 +273,12 @@ impl LockTable {
     /// Changes what an identity is counted with, and the sum.
     fn count(&mut self, identity: &IdentityId, change: impl Fn(&mut Counts)) {
         change(&mut self.index.total);
-        let counts = self.index.counts.entry(identity.clone()).or_default();
+        let Some(counts) = self.index.counts.get_mut(identity) else {
+            let mut counts = Counts::default();
+            change(&mut counts);
+            self.index.counts.insert(identity.clone(), counts);
+            return;
+        };
         change(counts);
         if *counts == Counts::default() {
             self.index.counts.remove(identity);

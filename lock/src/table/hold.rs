@@ -82,7 +82,7 @@ impl LockTable {
         });
         #[cfg(evermind_mutants)]
         if unmarked && mutant::is(Mutant::ExtensionNotKept) {
-            self.touched.forget(&RecordKey::Lock(resource.clone()));
+            self.touched.forget_lock(resource);
         }
         let leases = &mut self.index.deadlines.leases;
         leases.remove(&(before_ms, token));

@@ -46,7 +46,7 @@ impl LockTable {
 
     /// Whether nothing has marked this lock as changed since the last checkpoint.
     pub(super) fn is_unmarked(&self, resource: &Resource) -> bool {
-        !self.touched.contains(&RecordKey::Lock(resource.clone()))
+        !self.touched.has_lock(resource)
     }
 
     /// Who holds a resource, by token.

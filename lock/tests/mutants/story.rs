@@ -172,7 +172,7 @@ impl Story {
     /// Whether the next checkpoint would write the lock.
     pub(crate) fn is_marked(&mut self) -> bool {
         let changes = self.table.take_changes();
-        changes.contains(&RecordKey::Lock(resource()))
+        changes.keys().any(|key| key == RecordKey::Lock(resource()))
     }
 
     pub(crate) fn is_held(&self) -> bool {

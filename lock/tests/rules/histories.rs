@@ -19,9 +19,9 @@ use self::world::World;
 fn keep_up(kept: &mut BTreeMap<RecordKey, Record>, table: &mut LockTable) -> TestCaseResult {
     let frozen = table.freeze();
     for key in table.take_changes().keys() {
-        match frozen.record(key) {
-            Some(record) => kept.insert(key.clone(), record),
-            None => kept.remove(key),
+        match frozen.record(&key) {
+            Some(record) => kept.insert(key, record),
+            None => kept.remove(&key),
         };
     }
     let whole: BTreeMap<_, _> = frozen.records().collect();

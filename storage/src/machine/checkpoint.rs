@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use evermind_lock::record::RecordKey;
 use evermind_lock::table::Frozen;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -134,10 +135,10 @@ impl Checkpointer {
         let work = if self.rewrite || generation != self.generation {
             Work::Whole(records)
         } else {
-            let encode = |key| {
-                let record = records.record(key);
+            let encode = |key: RecordKey| {
+                let record = records.record(&key);
                 (
-                    codec::encode(key),
+                    codec::encode(&key),
                     record.map(|record| codec::encode(&record)),
                 )
             };
