@@ -1,5 +1,6 @@
 //! From one request to one answer.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -10,7 +11,9 @@ use tower_service::Service;
 use uuid::Uuid;
 
 use crate::cors::{Cors, Origin};
+use crate::key_routes::PeerAddress;
 use crate::limits::{Limits, NAME_HEADER_BYTES_MAX};
+use crate::lock_routes::LockRoutes;
 use crate::locks::Backend;
 use crate::problem::{Asked, Code, Operation, Problem};
 use crate::rates::{AddressRate, KeyRate};
@@ -42,6 +45,8 @@ pub struct Access {
 /// The HTTP API of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
+    /// Past the router, which costs each request a dozen allocations.
+    locks: Arc<dyn LockRoutes>,
     router: Router,
     limits: Arc<Limits>,
     /// `None`: no page may call.
@@ -63,8 +68,9 @@ impl App {
         let router = router
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
-            .with_state(edge);
+            .with_state(Arc::clone(&edge));
         Self {
+            locks: edge,
             router,
             limits: Arc::new(limits),
             cors: Cors::new(access.origins).map(Arc::new),
@@ -81,9 +87,9 @@ impl App {
         &self.limits
     }
 
-    /// Answers one request. Dropping the future is how a caller's hang-up shows: an acquire that
-    /// stands in line is given up then.
-    pub async fn call(&self, mut request: Request<Body>) -> Response<Body> {
+    /// Answers one request that came from this address. Dropping the future is how a caller's
+    /// hang-up shows: an acquire that stands in line is given up then.
+    pub async fn call(&self, mut request: Request<Body>, from: IpAddr) -> Response<Body> {
         let id = request_id(request.headers());
         // Handlers find the id where a caller's own would be.
         request.headers_mut().insert(REQUEST_ID, id.clone());
@@ -94,10 +100,16 @@ impl App {
         let chunked = request.headers().contains_key(TRANSFER_ENCODING);
         let visit = self.cors.as_ref().map(|cors| cors.visit(&request));
         let mut response = match one_host(&request) {
-            // The router is a service that is always ready.
-            Ok(()) => match self.router.clone().call(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
+            Ok(()) => match Operation::of(&request) {
+                Operation::Other => {
+                    request.extensions_mut().insert(PeerAddress(from));
+                    // The router is a service that is always ready.
+                    match self.router.clone().call(request).await {
+                        Ok(response) => response,
+                        Err(never) => match never {},
+                    }
+                }
+                operation => Arc::clone(&self.locks).answer(operation, request).await,
             },
             Err(problem) => problem
                 .closing()

@@ -8,7 +8,6 @@ use evermind_raft::api::{Caller, NodeError};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use tokio::time::timeout;
 
 use crate::app::Edge;
 use crate::key_routes::PeerAddress;
@@ -16,6 +15,7 @@ use crate::limits::API_KEY_BYTES_MAX;
 use crate::locks::Locks;
 use crate::problem::{Code, Problem};
 use crate::secrets::{SecretKind, hash};
+use crate::soon::soon;
 
 /// The caller whose API key the request carries. The outer error is 401 or 429; the inner one can be
 /// softened, and is for after the body was read: nobody could say yet, or the licence is inactive.
@@ -35,11 +35,11 @@ pub(crate) async fn caller<L: Locks>(
     let in_vain = NodeError::NoLeader {
         retry_after: Duration::from_secs(1),
     };
-    let caller = match timeout(edge.limits.answer_margin, looking).await {
-        Ok(Ok(Some(caller))) => caller,
-        Ok(Ok(None)) => return Err(unknown(key)),
-        Ok(Err(NodeError::Unknown)) | Err(_) => return Ok(Err(in_vain.into())),
-        Ok(Err(error)) => return Ok(Err(error.into())),
+    let caller = match soon(edge.limits.answer_margin, looking).await {
+        Some(Ok(Some(caller))) => caller,
+        Some(Ok(None)) => return Err(unknown(key)),
+        Some(Err(NodeError::Unknown)) | None => return Ok(Err(in_vain.into())),
+        Some(Err(error)) => return Ok(Err(error.into())),
     };
     if let Some(rate) = &edge.key_rate {
         rate.ask(caller.key)?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::limits::{BODY_BYTES_MAX, DISCARD_BYTES_MAX};
 use crate::problem::{Code, Problem};
+use crate::soon::soon;
 
 /// The whole body, or why not: 415, 413, 408.
 pub(crate) async fn read(
@@ -19,9 +20,9 @@ pub(crate) async fn read(
     plain_json(headers)?;
     // Whoever asked first may be told before sending anything.
     let asked_first = headers.contains_key(EXPECT);
-    match tokio::time::timeout(timeout, collect(body, asked_first)).await {
-        Ok(read) => read,
-        Err(_) => Err(Problem::new(
+    match soon(timeout, collect(body, asked_first)).await {
+        Some(read) => read,
+        None => Err(Problem::new(
             Code::RequestTimeout,
             format!("the body must arrive within {} s", timeout.as_secs_f64()),
         )

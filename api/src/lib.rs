@@ -40,6 +40,7 @@ mod requests;
 mod routes;
 mod secrets;
 mod serve;
+mod soon;
 mod watch;
 mod window;
 mod wire;

@@ -1,6 +1,7 @@
 //! `POST /lock/acquire`, `/lock/extend`, `/lock/release`.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,34 @@ use crate::replies::{
 };
 use crate::requests::{AcquireBody, ExtendBody, ReleaseBody, idempotency};
 use crate::{auth, body, window};
+
+/// The three, for who has found out already which one a request asks for.
+pub(crate) trait LockRoutes: Send + Sync {
+    /// Answers it.
+    ///
+    /// # Panics
+    /// If it asks for none of them.
+    fn answer(
+        self: Arc<Self>,
+        operation: Operation,
+        request: Request<Body>,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+}
+
+impl<L: Locks> LockRoutes for Edge<L> {
+    fn answer(
+        self: Arc<Self>,
+        operation: Operation,
+        request: Request<Body>,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
+        match operation {
+            Operation::Acquire => Box::pin(acquire(State(self), request)),
+            Operation::Extend => Box::pin(extend(State(self), request)),
+            Operation::Release => Box::pin(release(State(self), request)),
+            Operation::Other => unreachable!("the router has all others"),
+        }
+    }
+}
 
 pub(crate) async fn acquire<L: Locks>(
     State(edge): State<Arc<Edge<L>>>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use evermind_lock::outcome::Current;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use serde::Serialize;
 
 use crate::rates::RateLimited;
@@ -284,6 +284,19 @@ pub(crate) enum Operation {
     Release,
     /// No fields of its own.
     Other,
+}
+
+impl Operation {
+    /// Which of them a request asks for.
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        match request.uri().path() {
+            _ if request.method() != Method::POST => Operation::Other,
+            "/lock/acquire" => Operation::Acquire,
+            "/lock/extend" => Operation::Extend,
+            "/lock/release" => Operation::Release,
+            _ => Operation::Other,
+        }
+    }
 }
 
 /// What is known so far of the request that failed.

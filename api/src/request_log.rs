@@ -40,17 +40,19 @@ impl RequestLog {
 impl Drop for RequestLog {
     fn drop(&mut self) {
         let (method, path, request_id) = (&self.method, self.uri.path(), self.id());
-        let elapsed = self.started.elapsed();
+        let started = self.started;
         match self.status {
             Some(status) if status.is_server_error() => {
                 let status = status.as_u16();
-                tracing::warn!(%method, path, status, ?elapsed, request_id, "failed");
+                tracing::warn!(%method, path, status, elapsed = ?started.elapsed(), request_id, "failed");
             }
             Some(status) => {
                 let status = status.as_u16();
-                tracing::debug!(%method, path, status, ?elapsed, request_id, "answered");
+                tracing::debug!(%method, path, status, elapsed = ?started.elapsed(), request_id, "answered");
             }
-            None => tracing::debug!(%method, path, ?elapsed, request_id, "the caller is gone"),
+            None => {
+                tracing::debug!(%method, path, elapsed = ?started.elapsed(), request_id, "the caller is gone")
+            }
         }
     }
 }

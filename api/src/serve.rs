@@ -19,7 +19,6 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::app::App;
 use crate::handed_over::AfterWait;
-use crate::key_routes::PeerAddress;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits};
 use crate::listen::{Listen, Socket};
 use crate::watch::Watch;
@@ -122,9 +121,7 @@ async fn connection(
         watch.work_begins();
         let (app, watch) = (&app, &watch);
         async move {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(PeerAddress(from));
-            let response = app.call(request).await;
+            let response = app.call(request.map(Body::new), from).await;
             if watch.caller_left() && response.extensions().get::<AfterWait>().is_some() {
                 // Dropped unanswered, the grant is given back.
                 return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
@@ -139,6 +136,8 @@ async fn connection(
     // allocation for each request: the watch does both.
     let connection = http1::Builder::new()
         .header_read_timeout(None)
+        // Head and body in one piece: an answer is smaller than what it costs to gather two.
+        .writev(false)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(io, service);
@@ -146,6 +145,7 @@ async fn connection(
     let mut timer = pin!(sleep_until(Instant::now() + limits.head_timeout));
     loop {
         let ended = poll_fn(|cx| {
+            watch.turns();
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }

@@ -17,6 +17,9 @@ pub(crate) struct Watch {
 
 #[derive(Debug, Clone, Copy)]
 struct State {
+    /// When the connection's task last began a turn: one look at the clock serves all that it does
+    /// in it.
+    now: Instant,
     phase: Phase,
     since: Instant,
     /// The caller has closed its side, seen during this request.
@@ -39,15 +42,22 @@ enum Phase {
 
 impl Watch {
     pub(crate) fn new(half_close_grace: Duration) -> Self {
+        let now = Instant::now();
         let state = State {
+            now,
             phase: Phase::Head,
-            since: Instant::now(),
+            since: now,
             half_closed: false,
         };
         Self {
             state: Mutex::new(state),
             half_close_grace,
         }
+    }
+
+    /// The connection's task begins a turn.
+    pub(crate) fn turns(&self) {
+        self.change(|state| state.now = Instant::now());
     }
 
     /// Bytes came in.
@@ -69,11 +79,11 @@ impl Watch {
                 return true;
             }
             if !state.half_closed {
-                if state.since.elapsed() >= self.half_close_grace {
+                if state.now - state.since >= self.half_close_grace {
                     return true;
                 }
                 state.half_closed = true;
-                state.since = Instant::now();
+                state.since = state.now;
             }
             false
         })
@@ -98,7 +108,7 @@ impl Watch {
     pub(crate) fn sent(&self) {
         self.change(|state| {
             if state.phase == Phase::Answer {
-                state.since = Instant::now();
+                state.since = state.now;
             }
         });
     }
@@ -131,8 +141,9 @@ impl Watch {
 impl State {
     fn enter(&mut self, phase: Phase) {
         *self = State {
+            now: self.now,
             phase,
-            since: Instant::now(),
+            since: self.now,
             half_closed: false,
         };
     }

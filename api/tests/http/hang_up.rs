@@ -1,5 +1,6 @@
 //! Callers that go away.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
@@ -11,6 +12,8 @@ use tokio::net::TcpStream;
 
 use crate::fake::{API_KEY, Answer, Ends, Fake};
 use crate::server::{BODY, Server, post, read_one, right_headers, within};
+
+const NEARBY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A caller that stands in line.
 async fn in_line(server: &Server) -> TcpStream {
@@ -134,7 +137,7 @@ async fn an_answer_that_nobody_takes_is_given_up() {
             .body(Body::from(BODY))
             .unwrap()
     };
-    let answer = app.call(request()).await;
+    let answer = app.call(request(), NEARBY).await;
     assert_eq!(
         fake.ends(),
         Ends {
@@ -153,7 +156,7 @@ async fn an_answer_that_nobody_takes_is_given_up() {
         }
     );
 
-    let mut body = app.call(request()).await.into_body();
+    let mut body = app.call(request(), NEARBY).await.into_body();
     let length = body.size_hint().exact();
     let frame = body.frame().await.unwrap().unwrap();
     assert_eq!(length, frame.data_ref().map(|data| data.len() as u64));
