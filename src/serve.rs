@@ -57,6 +57,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     crate::allow_many_connections();
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(plan.worker_threads)
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("cannot start the async runtime: {error}")))?;

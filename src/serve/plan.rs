@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 
 use evermind_api::{AdminToken, Origin, hash};
 use evermind_lock::command::{KeyHash, NodeId};
@@ -37,6 +39,7 @@ pub(crate) struct Plan {
     pub(crate) admin_token: Option<AdminToken>,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) cors_origins: Vec<Origin>,
+    pub(crate) worker_threads: usize,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
 }
@@ -48,6 +51,17 @@ pub(crate) struct Addresses {
     pub(crate) advertise_peer: String,
     /// `http://host:port`
     pub(crate) advertise_http: String,
+}
+
+/// Half the processors, one at least, if none were asked for: the log, the checkpoint and the kernel
+/// have work too, and each thread more costs a wake-up each time that work passes between two.
+fn worker_threads(asked: Option<u16>) -> Result<usize, Failure> {
+    match asked {
+        Some(asked) if (1..=1024).contains(&asked) => Ok(asked.into()),
+        Some(_) => Err(Failure::usage("--worker-threads is 1 to 1024")
+            .hint("leave it out for half as many as there are processors")),
+        None => Ok((available_parallelism().map_or(1, NonZeroUsize::get) / 2).max(1)),
+    }
 }
 
 impl Plan {
@@ -128,6 +142,7 @@ impl Plan {
             admin_token: admin_token.as_deref().map(admin).transpose()?,
             rate_limit: settings.rate_limit,
             cors_origins: settings.cors_origin.unwrap_or_default(),
+            worker_threads: worker_threads(settings.worker_threads)?,
             log_format: settings.log_format.unwrap_or_default(),
             log_level: settings.log_level.unwrap_or_else(|| LOG_LEVEL.to_owned()),
         })

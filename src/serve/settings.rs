@@ -62,6 +62,9 @@ pub(crate) struct Settings {
     /// Whose pages may call from browsers; * for everyone's; may be given several times [default: nobody's]
     #[arg(long, value_name = "SCHEME://HOST[:PORT],…", value_delimiter = ',')]
     pub(crate) cors_origin: Option<Vec<Origin>>,
+    /// Threads that serve requests and the other nodes, 1 to 1024 [default: half the processors]
+    #[arg(long, value_name = "N")]
+    pub(crate) worker_threads: Option<u16>,
     /// How to write the log on stderr [default: text]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
@@ -114,6 +117,7 @@ impl Settings {
             admin_token_file,
             rate_limit: self.rate_limit.or(below.rate_limit),
             cors_origin: self.cors_origin.or(below.cors_origin),
+            worker_threads: self.worker_threads.or(below.worker_threads),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),
         }

@@ -37,6 +37,20 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn threads_are_half_the_processors_or_what_was_asked_for() {
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let plan = Plan::new(settings()).unwrap();
+    assert_eq!(plan.worker_threads, (processors / 2).max(1));
+    let asked = Settings {
+        worker_threads: Some(1024),
+        ..settings()
+    };
+    assert_eq!(Plan::new(asked).unwrap().worker_threads, 1024);
+    assert!(refused(|s| s.worker_threads = Some(0)).contains("--worker-threads"));
+    assert!(refused(|s| s.worker_threads = Some(1025)).contains("--worker-threads"));
+}
+
+#[test]
 fn reachable_from_outside_needs_a_secret() {
     for flag in ["--listen", "--peer-listen"] {
         let message = refused(|s| {
