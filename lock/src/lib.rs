@@ -11,6 +11,7 @@ pub mod limits;
 pub mod mutant;
 pub mod names;
 pub mod outcome;
+mod part;
 pub mod record;
 pub mod table;
 pub mod view;

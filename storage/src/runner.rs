@@ -2,7 +2,9 @@
 //! production runs these steps on threads, a simulator as tasks of its one thread.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use rustix::process::setpriority_process;
 use tokio::sync::Notify;
 
 /// Rings for a step that has work. A ring before the wait is not lost.
@@ -66,7 +68,25 @@ pub trait Runner: Send + Sync + 'static {
     fn drive(&self, name: &'static str, bell: Arc<Bell>, step: Box<dyn FnMut() -> Flow + Send>);
     /// Runs one job that may block.
     fn once(&self, name: &'static str, job: Box<dyn FnOnce() + Send>);
+    /// What a long job that nobody waits for calls again and again: it rests meanwhile, so that who is
+    /// waited for has the processors and the disk.
+    fn rests(&self) -> Box<dyn FnMut() + Send> {
+        Box::new(|| {})
+    }
 }
+
+/// What nobody waits for.
+const BACKGROUND: [&str; 2] = ["checkpoint", "snapshot-build"];
+
+/// Its niceness. Where all processors are busy with the rest it still gets a tenth of one.
+const BACKGROUND_NICE: i32 = 10;
+
+/// How many times as long as it worked a long job rests: it then takes four times as long as it would
+/// alone, whatever else there is to do.
+const REST_FOR_WORK: u32 = 3;
+
+/// It rests no longer than this at a time, however slow the disk, or long ago the last rest.
+const REST_MAX: Duration = Duration::from_millis(30);
 
 /// Each step on a thread of its own.
 #[derive(Debug, Clone, Copy, Default)]
@@ -96,8 +116,24 @@ impl Runner for Threads {
         // Out of threads is out of the means to keep any promise: there is nothing to fall back to.
         std::thread::Builder::new()
             .name(name.into())
-            .spawn(job)
+            .spawn(move || {
+                if BACKGROUND.contains(&name) {
+                    // On Linux this is the calling thread's. Without it all is only less smooth.
+                    if let Err(error) = setpriority_process(None, BACKGROUND_NICE) {
+                        tracing::debug!(%error, name, "runs at the priority of the rest");
+                    }
+                }
+                job();
+            })
             .expect("the system gives a thread");
+    }
+
+    fn rests(&self) -> Box<dyn FnMut() + Send> {
+        let mut began = Instant::now();
+        Box::new(move || {
+            std::thread::sleep((began.elapsed() * REST_FOR_WORK).min(REST_MAX));
+            began = Instant::now();
+        })
     }
 }
 

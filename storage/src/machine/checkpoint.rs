@@ -20,8 +20,9 @@ use crate::types::LogId;
 /// codec's version, which is never 0.
 pub(super) const META_KEY: &[u8] = b"\0checkpoint";
 
-/// A whole table is written in pieces of this many records.
-const PIECE_RECORDS: usize = 1024;
+/// So many changes are made at once. More are made one by one, and the store says that it covers
+/// nothing until the last: an engine keeps what a batch replaces in memory until its end.
+const AT_ONCE_MAX: usize = 1024;
 
 /// What a checkpoint says of itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -156,8 +157,13 @@ impl Checkpointer {
         changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
         meta: &StateMeta,
     ) -> Result<usize, TableError> {
+        let at_once = changes.len() <= AT_ONCE_MAX;
+        if !at_once {
+            self.cover_nothing()?;
+        }
         let mut batch = Batch::default();
         let mut digest = self.digest;
+        let mut records = 0;
         for (key, new) in changes {
             let old = self.store.get(&key)?;
             if old == new {
@@ -166,40 +172,40 @@ impl Checkpointer {
             if let Some(old) = old {
                 digest.subtract(&key, &old);
             }
-            match new {
-                Some(new) => {
-                    digest.add(&key, &new);
-                    batch.put(key, new);
-                }
-                None => batch.delete(key),
+            if let Some(new) = &new {
+                digest.add(&key, new);
+            }
+            records += 1;
+            if at_once {
+                batch.changes.push((key, new));
+            } else {
+                self.store.set(key, new)?;
             }
         }
-        let records = batch.changes.len();
         self.end(batch, meta, digest)?;
         Ok(records)
     }
 
-    /// Not in one batch, which would have to hold the whole table: the store says that it covers
-    /// nothing until the last piece. Found like this, the table is rebuilt from snapshot and log.
     fn write_whole(&mut self, table: Frozen, meta: &StateMeta) -> Result<usize, TableError> {
-        let mut piece = Batch::default();
-        piece.delete(META_KEY.into());
-        self.store.apply(std::mem::take(&mut piece))?;
-        self.store.flush()?;
+        self.cover_nothing()?;
         self.store.clear()?;
         let mut digest = Digest::default();
         let mut records = 0;
         for (key, record) in table.into_records() {
             let RawRecord { key, value } = RawRecord::new(&key, &record);
             digest.add(&key, &value);
-            piece.put(key, value);
+            self.store.set(key, Some(value))?;
             records += 1;
-            if piece.changes.len() == PIECE_RECORDS {
-                self.store.apply(std::mem::take(&mut piece))?;
-            }
         }
-        self.end(piece, meta, digest)?;
+        self.end(Batch::default(), meta, digest)?;
         Ok(records)
+    }
+
+    /// From here to the end of a checkpoint the store is nothing to start from. Found like this, the
+    /// table is rebuilt from snapshot and log.
+    fn cover_nothing(&mut self) -> Result<(), TableError> {
+        self.store.set(META_KEY.into(), None)?;
+        self.store.flush()
     }
 
     fn end(

@@ -29,7 +29,7 @@ const FRAME_BYTES: usize = 256 << 10;
 const FRAME_BYTES_MAX: usize = FRAME_BYTES + codec::VALUE_BYTES_MAX * 2 + 64;
 /// Synced every so often while writing, so that no single sync keeps the log's own syncs waiting
 /// behind gigabytes.
-const SYNC_EVERY_BYTES: u64 = 8 << 20;
+const SYNC_EVERY_BYTES: u64 = 1 << 20;
 
 const HEADER: u8 = 1;
 const RECORDS: u8 = 2;

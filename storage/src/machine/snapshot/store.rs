@@ -68,6 +68,9 @@ impl Name {
     }
 }
 
+/// So many records are written between two rests: one to two ms of work.
+const REST_EVERY_RECORDS: usize = 256;
+
 /// What was found in the directory.
 pub(in crate::machine) struct Found {
     /// The newest whole snapshot.
@@ -183,8 +186,12 @@ impl SnapshotStore {
     pub(in crate::machine) fn write(&self, state: FrozenState) -> io::Result<SnapshotFile> {
         let temp = TempFile::create(Arc::clone(&self.disk), self.temp_path("building"))?;
         let mut writer = Writer::start(Arc::clone(&temp.file), &state.meta)?;
-        for (key, record) in state.records.into_records() {
+        let mut rest = self.runner.rests();
+        for (number, (key, record)) in state.records.into_records().enumerate() {
             writer.push(&RawRecord::new(&key, &record))?;
+            if number % REST_EVERY_RECORDS == REST_EVERY_RECORDS - 1 {
+                rest();
+            }
         }
         let len = writer.finish()?;
         Ok(SnapshotFile::received(

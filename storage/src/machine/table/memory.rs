@@ -66,13 +66,16 @@ impl TableStore for MemoryTable {
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), TableError> {
-        self.with(|map| {
-            for (key, value) in batch.changes {
-                match value {
-                    Some(value) => map.insert(key, value),
-                    None => map.remove(&key),
-                };
-            }
+        for (key, value) in batch.changes {
+            self.set(key, value)?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), TableError> {
+        self.with(|map| match value {
+            Some(value) => map.insert(key, value),
+            None => map.remove(&key),
         });
         Ok(())
     }

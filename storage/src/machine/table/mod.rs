@@ -67,8 +67,12 @@ pub trait TableStore: Send {
     /// Everything, in key order.
     fn scan(&self) -> Scan<'_>;
 
-    /// Makes a batch of changes at once.
+    /// Makes a batch of changes at once: a small one, because an engine may keep what it replaces
+    /// until its end.
     fn apply(&mut self, batch: Batch) -> Result<(), TableError>;
+
+    /// Puts one value, or deletes a key.
+    fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), TableError>;
 
     /// Deletes everything. Not at once: an interruption leaves some.
     fn clear(&mut self) -> Result<(), TableError>;

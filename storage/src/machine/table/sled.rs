@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::{Batch, Scan, TableEngine, TableError, TableStore};
 
-/// What sled may keep of its pages in memory: 8 MiB. Reads of locks never come here, so this is
+/// What sled may keep of its pages in memory: 2 MiB. Reads of locks never come here, so this is
 /// for the checkpointer alone.
-const CACHE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 2 << 20;
 /// How long a table that was closed in this process may take to be closed.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// Directories put aside that are kept.
@@ -136,6 +136,14 @@ impl TableStore for SledTable {
             }
         }
         Ok(self.db().apply_batch(changes)?)
+    }
+
+    fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), TableError> {
+        match value {
+            Some(value) => self.db().insert(key, value)?,
+            None => self.db().remove(key)?,
+        };
+        Ok(())
     }
 
     fn clear(&mut self) -> Result<(), TableError> {
