@@ -310,7 +310,5 @@ pub(crate) fn decided(log_index: u64, mut response: Response<Body>) -> Response<
 }
 
 fn made_uuid() -> Holder {
-    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);
-    Holder::new(text).expect("a uuid is 36 visible ASCII characters")
+    Holder::uuid(Uuid::now_v7().into_bytes())
 }

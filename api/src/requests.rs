@@ -96,7 +96,7 @@ impl AcquireBody {
             .number(u64::from(self.retry_attempts))
             .number(self.retry_delay_ms)
             .number(self.retry_jitter_ms)
-            .text(self.uuid.as_ref().map(Holder::as_str))
+            .text(self.uuid.as_ref().map(Holder::text).as_deref())
             .number(u64::from(self.soft_fail))
             .number(u64::from(self.fifo))
             .finish()
@@ -128,7 +128,7 @@ impl ExtendBody {
     pub(crate) fn fingerprint(&self) -> [u8; 16] {
         Fingerprint::new("extend")
             .text(Some(self.key.as_str()))
-            .text(Some(self.uuid.as_str()))
+            .text(Some(&self.uuid.text()))
             .number(self.extend_by_ms)
             .number(u64::from(self.soft_fail))
             .finish()
@@ -158,7 +158,7 @@ impl ReleaseBody {
     pub(crate) fn fingerprint(&self) -> [u8; 16] {
         Fingerprint::new("release")
             .text(Some(self.key.as_str()))
-            .text(Some(self.uuid.as_str()))
+            .text(Some(&self.uuid.text()))
             .number(u64::from(self.soft_fail))
             .finish()
     }

@@ -19,6 +19,7 @@ pub mod view;
 pub mod changes;
 mod deadlines;
 mod grant;
+mod holder;
 mod idempotency;
 mod queue;
 mod session;

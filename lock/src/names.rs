@@ -4,8 +4,9 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
+pub use crate::holder::{Holder, HolderText};
 use crate::limits::{HOLDER_BYTES_MAX, IDENTITY_BYTES_MAX, KEY_BYTES_MAX, LICENCE_NAME_BYTES_MAX};
 
 /// Why a name was refused. The text says what is allowed.
@@ -28,20 +29,56 @@ pub enum NameError {
     LicenceName,
 }
 
+/// Text that clones share.
+trait Shared: Clone {
+    fn share(text: Arc<str>) -> Self;
+    fn text(&self) -> &str;
+    fn is(&self, other: &Self) -> bool;
+}
+
+impl Shared for Arc<str> {
+    fn share(text: Arc<str>) -> Self {
+        text
+    }
+
+    fn text(&self) -> &str {
+        self
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self, other)
+    }
+}
+
+/// Half as wide, for what each lease refers to and few texts are.
+impl Shared for Arc<Box<str>> {
+    fn share(text: Arc<str>) -> Self {
+        Arc::new(Box::from(&*text))
+    }
+
+    fn text(&self) -> &str {
+        self
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self, other)
+    }
+}
+
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $error:ident, $allowed:expr) => {
+    ($(#[$doc:meta])* $name:ident($shared:ty), $error:ident, $allowed:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "Arc<str>", into = "Arc<str>")]
-        pub struct $name(Arc<str>);
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+        #[serde(try_from = "Arc<str>")]
+        pub struct $name($shared);
 
         /// By the text. Names that share it, as most that are compared do, are not read.
         impl Ord for $name {
             fn cmp(&self, other: &Self) -> Ordering {
-                if Arc::ptr_eq(&self.0, &other.0) {
+                if self.0.is(&other.0) {
                     return Ordering::Equal;
                 }
-                self.0.cmp(&other.0)
+                self.0.text().cmp(other.0.text())
             }
         }
 
@@ -59,7 +96,7 @@ macro_rules! name {
 
             /// The name as text.
             pub fn as_str(&self) -> &str {
-                &self.0
+                self.0.text()
             }
         }
 
@@ -68,56 +105,50 @@ macro_rules! name {
 
             fn try_from(text: Arc<str>) -> Result<Self, NameError> {
                 let allowed: fn(&str) -> bool = $allowed;
-                if allowed(&text) { Ok(Self(text)) } else { Err(NameError::$error) }
+                if allowed(&text) { Ok(Self(Shared::share(text))) } else { Err(NameError::$error) }
             }
         }
 
-        impl From<$name> for Arc<str> {
-            fn from(name: $name) -> Self {
-                name.0
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
     };
 }
 
-fn visible_ascii(text: &str) -> bool {
+pub(crate) fn visible_ascii(text: &str) -> bool {
     (1..=HOLDER_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 name!(
     /// Whose locks these are: `[A-Za-z0-9_-]{1,64}`.
-    IdentityId,
+    IdentityId(Arc<Box<str>>),
     Identity,
     |text| (1..=IDENTITY_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 );
 name!(
     /// What is locked, within an identity: 1 to 512 bytes of UTF-8, no control characters.
-    Key,
+    Key(Arc<str>),
     Key,
     |text| (1..=KEY_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 );
 name!(
-    /// The caller's name for one acquisition (`uuid` in the API): 1 to 128 visible ASCII characters.
-    Holder,
-    Holder,
-    visible_ascii
-);
-name!(
     /// The caller's name for one HTTP operation: 1 to 128 visible ASCII characters.
-    IdempotencyKey,
+    IdempotencyKey(Arc<str>),
     IdempotencyKey,
     visible_ascii
 );
 name!(
     /// What an operator calls a licence: 1 to 128 bytes of UTF-8, no control characters.
-    LicenceName,
+    LicenceName(Arc<str>),
     LicenceName,
     |text| (1..=LICENCE_NAME_BYTES_MAX).contains(&text.len())
         && !text.chars().any(char::is_control)

@@ -61,7 +61,7 @@ async fn what_is_left_out_has_a_default_and_a_new_uuid() {
         .await
         .json();
     let request = &server.fake.acquires()[0];
-    let uuid = request.holder.as_str();
+    let uuid = &*request.holder.text();
     assert_eq!((uuid.len(), uuid.as_bytes()[14]), (36, b'7'), "{uuid}");
     assert_eq!(
         reply["config"],

@@ -50,19 +50,19 @@ impl Seen {
     pub(super) fn check(&self) {
         match self {
             Seen::Acquire(request) => {
-                names(&request.key, Some(request.holder.as_str()));
+                names(&request.key, Some(&request.holder.text()));
                 idempotent(request.idempotency.as_ref());
                 assert!((1..=86_400_000).contains(&request.lease_ms));
                 assert!(request.retry_attempts <= 1000);
                 assert!(request.window_ms <= 600_000);
             }
             Seen::Extend(request) => {
-                names(&request.key, Some(request.holder.as_str()));
+                names(&request.key, Some(&request.holder.text()));
                 idempotent(request.idempotency.as_ref());
                 assert!((1..=86_400_000).contains(&request.extend_by_ms));
             }
             Seen::Release(request) => {
-                names(&request.key, Some(request.holder.as_str()));
+                names(&request.key, Some(&request.holder.text()));
                 idempotent(request.idempotency.as_ref());
             }
             Seen::Look(key) => assert!(key_text(key)),
@@ -103,8 +103,8 @@ impl Seen {
             Seen::Acquire(request) => {
                 assert_eq!(Some(request.key.as_str()), text("key"));
                 // One is made where none is given.
-                let uuid = text("uuid").unwrap_or(request.holder.as_str());
-                assert_eq!(request.holder.as_str(), uuid);
+                let uuid = request.holder.text();
+                assert_eq!(&*uuid, text("uuid").unwrap_or(&uuid));
                 assert_eq!(request.lease_ms, number("lease", 10_000));
                 let attempts = number("retryAttempts", 10);
                 assert_eq!(u64::from(request.retry_attempts), attempts);
@@ -116,12 +116,12 @@ impl Seen {
             }
             Seen::Extend(request) => {
                 assert_eq!(Some(request.key.as_str()), text("key"));
-                assert_eq!(Some(request.holder.as_str()), text("uuid"));
+                assert_eq!(Some(&*request.holder.text()), text("uuid"));
                 assert_eq!(request.extend_by_ms, number("extendBy", 0));
             }
             Seen::Release(request) => {
                 assert_eq!(Some(request.key.as_str()), text("key"));
-                assert_eq!(Some(request.holder.as_str()), text("uuid"));
+                assert_eq!(Some(&*request.holder.text()), text("uuid"));
             }
             other => panic!("{other:?} of a lock request"),
         }

@@ -163,7 +163,7 @@ impl Story {
             Event::WaitEnded {
                 outcome: Outcome::Granted(granted),
                 ..
-            } => Some((granted.holder.as_str().to_owned(), granted.fencing_token)),
+            } => Some((granted.holder.to_string(), granted.fencing_token)),
             _ => None,
         });
         granted.collect()

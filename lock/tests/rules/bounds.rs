@@ -244,7 +244,7 @@ fn a_long_queue_is_passed_over_where_it_is_detached() {
     for event in events {
         assert!(
             matches!(&event, Event::WaitEnded { outcome: Outcome::Granted(granted), .. }
-                if granted.holder.as_str() == "w1999"),
+                if *granted.holder.text() == *"w1999"),
             "{event:?}"
         );
     }

@@ -29,7 +29,7 @@ impl Alike {
     fn of_entry(seen: &Seen) -> Self {
         Self {
             key: seen.key.as_str().into(),
-            uuid: seen.holder.as_str().into(),
+            uuid: (&*seen.holder.text()).into(),
             idempotency: seen.idempotency.clone(),
             want: seen.want,
         }

@@ -116,7 +116,7 @@ impl Seen {
     pub(super) fn is_of(&self, record: &Record) -> bool {
         Want::of(&record.ask) == Some(self.want)
             && self.key.as_str() == record.key
-            && self.holder.as_str() == record.uuid
+            && *self.holder.text() == *record.uuid
             && self.idempotency == record.idempotency
     }
 }
@@ -228,7 +228,7 @@ fn note(command: &Command, index: u64, replay: &mut Replay, verdict: &mut Verdic
         }
         return;
     }
-    let uuid = (seen.key.as_str().into(), seen.holder.as_str().into());
+    let uuid = (seen.key.as_str().into(), (&*seen.holder.text()).into());
     replay.of_uuid.entry(uuid).or_default().push(operation);
     replay.operations.insert(operation, seen);
 }
@@ -267,7 +267,10 @@ impl Entries {
                 ..
             }) = entry.command
             {
-                let uuid = (acquire.key.as_str().into(), acquire.holder.as_str().into());
+                let uuid = (
+                    acquire.key.as_str().into(),
+                    (&*acquire.holder.text()).into(),
+                );
                 first.entry(uuid).or_insert(entry.at.log_index);
             }
         }
