@@ -1,12 +1,8 @@
 //! What ends when. Derived from the state, never kept.
 
-use std::collections::BTreeMap;
-
+use crate::agenda::Agenda;
 use crate::idempotency::IdempotencyId;
 use crate::names::Resource;
-
-/// When, and which of those that are due at the same time goes first.
-type At = (u64, u64);
 
 /// Something that ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,20 +22,20 @@ pub(crate) enum Due {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Deadlines {
     /// By expiry and fencing token.
-    pub(crate) leases: BTreeMap<At, Resource>,
+    pub(crate) leases: Agenda<Resource>,
     /// By the window's end and place.
-    pub(crate) waits: BTreeMap<At, Resource>,
+    pub(crate) waits: Agenda<Resource>,
     /// By the place's end and place.
-    pub(crate) places: BTreeMap<At, Resource>,
+    pub(crate) places: Agenda<Resource>,
     /// By end and sequence.
-    pub(crate) idempotency: BTreeMap<At, IdempotencyId>,
+    pub(crate) idempotency: Agenda<IdempotencyId>,
 }
 
 impl Deadlines {
     fn heads(&self) -> [Option<u64>; 4] {
         let places = [&self.leases, &self.waits, &self.places];
-        let [leases, waits, places] = places.map(|map| map.first_key_value().map(|(at, _)| at.0));
-        let idempotency = self.idempotency.first_key_value().map(|(at, _)| at.0);
+        let [leases, waits, places] = places.map(|agenda| agenda.first().map(|at| at.0));
+        let idempotency = self.idempotency.first().map(|at| at.0);
         [leases, waits, places, idempotency]
     }
 

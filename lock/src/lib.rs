@@ -16,6 +16,7 @@ pub mod record;
 pub mod table;
 pub mod view;
 
+mod agenda;
 pub mod changes;
 mod deadlines;
 mod grant;
