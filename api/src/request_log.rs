@@ -51,7 +51,7 @@ impl Drop for RequestLog {
                 tracing::debug!(%method, path, status, elapsed = ?started.elapsed(), request_id, "answered");
             }
             None => {
-                tracing::debug!(%method, path, elapsed = ?started.elapsed(), request_id, "the caller is gone")
+                tracing::debug!(%method, path, elapsed = ?started.elapsed(), request_id, "the caller is gone");
             }
         }
     }

@@ -96,6 +96,7 @@ impl Changes {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use crate::names::{IdentityId, Key};

@@ -153,6 +153,7 @@ fn format(uuid: &[u8; 16]) -> [u8; UUID_CHARS] {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -130,11 +130,10 @@ impl Node {
             peers.clone(),
             inbox,
         ));
-        let key = config.bootstrap_key.as_ref().map(|(key, _)| *key);
         background.spawn(upkeep::catch_up(
             Arc::clone(&core),
             reads.clone(),
-            key,
+            config.bootstrap_key.as_ref().map(|(key, _)| *key),
             Arc::clone(&caught_up),
         ));
         background.spawn(upkeep::watch_disk(Arc::clone(&core), log.clone()));
