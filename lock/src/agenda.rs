@@ -84,9 +84,7 @@ impl<V> Agenda<V> {
         if list.len() < LIST_MAX {
             add(list, place, (at, value));
         } else if place == LIST_MAX {
-            let mut next = Vec::with_capacity(LIST_MAX);
-            next.push((at, value));
-            self.lists.insert(at, next);
+            self.insert_between(at, value);
         } else {
             let mut behind = list.split_off(LIST_MAX / 2);
             list.shrink_to(LIST_MAX / 2 + ROOM);
@@ -97,6 +95,32 @@ impl<V> Agenda<V> {
             }
             self.lists.insert(behind[0].0, behind);
         }
+    }
+
+    /// Adds an entry behind a full list and before the next.
+    fn insert_between(&mut self, at: At, value: V) {
+        let next = self.lists.range(at..).next();
+        let next = next.map(|(key, list)| (*key, list.len() < LIST_MAX));
+        let list = match next {
+            // The next begins earlier from now on.
+            Some((key, true)) => {
+                let mut list = self.lists.remove(&key).unwrap_or_default();
+                add(&mut list, 0, (at, value));
+                list
+            }
+            Some((_, false)) => {
+                let mut list = Vec::with_capacity(ROOM);
+                list.push((at, value));
+                list
+            }
+            // Behind all others, where most will follow.
+            None => {
+                let mut list = Vec::with_capacity(LIST_MAX);
+                list.push((at, value));
+                list
+            }
+        };
+        self.lists.insert(at, list);
     }
 
     /// Drops the entry of this time, if there is one.
@@ -195,6 +219,21 @@ mod tests {
         let lists: Vec<_> = agenda.lists.into_values().collect();
         assert_eq!(lists.len(), 100);
         assert!(lists.iter().all(|list| list.capacity() == LIST_MAX));
+    }
+
+    #[test]
+    fn whoever_chooses_the_times_does_not_choose_the_memory() {
+        let mut agenda = Agenda::default();
+        let entries = 100 * LIST_MAX as u64;
+        for number in 0..LIST_MAX as u64 {
+            agenda.insert((number, 0), ());
+        }
+        // Each between a full list and all that came before.
+        for number in 0..entries {
+            agenda.insert((1_000_000 - number, 0), ());
+        }
+        let room: usize = agenda.lists.values().map(Vec::capacity).sum();
+        assert!((room as u64) < 2 * entries, "room for {room}");
     }
 
     #[test]
