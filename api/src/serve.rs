@@ -136,8 +136,6 @@ async fn connection(
     // allocation for each request: the watch does both.
     let connection = http1::Builder::new()
         .header_read_timeout(None)
-        // Head and body in one piece: an answer is smaller than what it costs to gather two.
-        .writev(false)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(io, service);
