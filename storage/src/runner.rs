@@ -2,9 +2,9 @@
 //! production runs these steps on threads, a simulator as tasks of its one thread.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::setpriority_process;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 
 /// Rings for a step that has work. A ring before the wait is not lost.
@@ -81,12 +81,32 @@ const BACKGROUND: [&str; 2] = ["checkpoint", "snapshot-build"];
 /// Its niceness. Where all processors are busy with the rest it still gets a tenth of one.
 const BACKGROUND_NICE: i32 = 10;
 
-/// How many times as long as it worked a long job rests: it then takes four times as long as it would
-/// alone, whatever else there is to do.
+/// How many times as long as it worked a long job rests: where there is nothing else to do it takes four
+/// times as long as it would.
 const REST_FOR_WORK: u32 = 3;
 
 /// It rests no longer than this at a time, however slow the disk, or long ago the last rest.
 const REST_MAX: Duration = Duration::from_millis(30);
+
+/// What the calling thread has had of the processors. Waits, for them or for a disk, are rest enough.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Lets all others go first. On Linux alone, where it is the calling thread that this is about.
+fn step_back(name: &str) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND_NICE) {
+        tracing::debug!(%error, name, "runs at the priority of the rest");
+    }
+    #[cfg(not(target_os = "linux"))]
+    tracing::debug!(
+        name,
+        nice = BACKGROUND_NICE,
+        "runs at the priority of the rest"
+    );
+}
 
 /// Each step on a thread of its own.
 #[derive(Debug, Clone, Copy, Default)]
@@ -118,10 +138,7 @@ impl Runner for Threads {
             .name(name.into())
             .spawn(move || {
                 if BACKGROUND.contains(&name) {
-                    // On Linux this is the calling thread's. Without it all is only less smooth.
-                    if let Err(error) = setpriority_process(None, BACKGROUND_NICE) {
-                        tracing::debug!(%error, name, "runs at the priority of the rest");
-                    }
+                    step_back(name);
                 }
                 job();
             })
@@ -129,10 +146,11 @@ impl Runner for Threads {
     }
 
     fn rests(&self) -> Box<dyn FnMut() + Send> {
-        let mut began = Instant::now();
+        let mut rested = processor_time();
         Box::new(move || {
-            std::thread::sleep((began.elapsed() * REST_FOR_WORK).min(REST_MAX));
-            began = Instant::now();
+            let worked = processor_time().saturating_sub(rested);
+            std::thread::sleep((worked * REST_FOR_WORK).min(REST_MAX));
+            rested = processor_time();
         })
     }
 }

@@ -20,6 +20,10 @@ use crate::types::LogId;
 /// codec's version, which is never 0.
 pub(super) const META_KEY: &[u8] = b"\0checkpoint";
 
+/// What [`META_KEY`] was, while the store covers nothing: it is no state to start from then, but it still
+/// says how far the log once was on disk.
+pub(super) const UNFINISHED_KEY: &[u8] = b"\0unfinished";
+
 /// So many changes are made at once. More are made one by one, and the store says that it covers
 /// nothing until the last: an engine keeps what a batch replaces in memory until its end.
 const AT_ONCE_MAX: usize = 1024;
@@ -76,6 +80,8 @@ pub struct Checkpointer {
     generation: u64,
     /// The store holds nothing to build on.
     rewrite: bool,
+    /// The store has [`UNFINISHED_KEY`].
+    unfinished: bool,
     waiting: Option<Cut>,
 }
 
@@ -94,6 +100,7 @@ impl Checkpointer {
             written,
             generation,
             rewrite: kept.is_none(),
+            unfinished: false,
             waiting: None,
         }
     }
@@ -187,8 +194,9 @@ impl Checkpointer {
     }
 
     fn write_whole(&mut self, table: Frozen, meta: &StateMeta) -> Result<usize, TableError> {
-        self.cover_nothing()?;
+        let covered = self.cover_nothing()?;
         self.store.clear()?;
+        self.store.set(UNFINISHED_KEY.into(), covered)?;
         let mut digest = Digest::default();
         let mut records = 0;
         for (key, record) in table.into_records() {
@@ -203,9 +211,16 @@ impl Checkpointer {
 
     /// From here to the end of a checkpoint the store is nothing to start from. Found like this, the
     /// table is rebuilt from snapshot and log.
-    fn cover_nothing(&mut self) -> Result<(), TableError> {
+    fn cover_nothing(&mut self) -> Result<Option<Vec<u8>>, TableError> {
+        let covered = match self.store.get(META_KEY)? {
+            Some(covered) => Some(covered),
+            None => self.store.get(UNFINISHED_KEY)?,
+        };
+        self.unfinished = true;
+        self.store.set(UNFINISHED_KEY.into(), covered.clone())?;
         self.store.set(META_KEY.into(), None)?;
-        self.store.flush()
+        self.store.flush()?;
+        Ok(covered)
     }
 
     fn end(
@@ -218,6 +233,9 @@ impl Checkpointer {
             state: state.clone(),
             digest: digest.sum(),
         };
+        if std::mem::take(&mut self.unfinished) {
+            batch.delete(UNFINISHED_KEY.into());
+        }
         batch.put(META_KEY.into(), codec::encode(&meta));
         self.store.apply(batch)?;
         self.store.flush()?;

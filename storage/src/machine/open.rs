@@ -11,7 +11,7 @@ use super::checkpoint::Checkpointer;
 use super::live::{Live, Shared};
 use super::observer::Observer;
 use super::record::Digest;
-use super::recover::{Kept, open_table};
+use super::recover::{Kept, OpenedTable, open_table};
 use super::shell::Machine;
 use super::snapshot::{Found, Origin, SnapshotStore};
 use super::table::{TableEngine, TableError};
@@ -125,10 +125,12 @@ impl Machine {
         };
         let found = snapshots.find().map_err(io)?;
         check_built(&found, &options)?;
-        let (store, kept) = open_table(&options)?;
-        if let Some(kept) = &kept {
-            check_checkpoint(kept, &found, &options)?;
-        }
+        let OpenedTable {
+            store,
+            kept,
+            covered,
+        } = open_table(&options)?;
+        check_checkpoint(covered, &found, &options)?;
         let (kept, from_checkpoint) = choose(kept, &found)?;
         check_reaches_log(kept.as_ref(), &options)?;
         let installed = installed(&found).max();
@@ -193,8 +195,12 @@ fn check_built(found: &Found, options: &MachineOptions) -> Result<(), OpenError>
     }
 }
 
-fn check_checkpoint(kept: &Kept, found: &Found, options: &MachineOptions) -> Result<(), OpenError> {
-    let Some(covered) = kept.meta.last_applied() else {
+fn check_checkpoint(
+    covered: Option<LogId>,
+    found: &Found,
+    options: &MachineOptions,
+) -> Result<(), OpenError> {
+    let Some(covered) = covered else {
         return Ok(());
     };
     if beyond(covered, options.log.last) && installed(found).all(|upto| upto < covered) {

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use evermind_lock::record::{Record, RecordKey};
 use evermind_lock::table::LockTable;
 
-use super::checkpoint::{CheckpointMeta, META_KEY};
+use super::checkpoint::{CheckpointMeta, META_KEY, UNFINISHED_KEY};
 use super::meta::StateMeta;
 use super::open::{MachineOptions, OpenError};
 use super::record::{self, Digest};
 use super::table::{Scan, TableEngine, TableError, TableStore};
 use crate::codec;
 use crate::disk::Disk;
+use crate::types::LogId;
 
 /// A table as it was kept.
 pub(super) struct Kept {
@@ -67,7 +68,14 @@ fn set_aside(options: &MachineOptions, why: &dyn std::fmt::Display) -> io::Resul
     Ok(())
 }
 
-type OpenedTable = (Box<dyn TableStore>, Option<Kept>);
+/// What was found in a table.
+pub(super) struct OpenedTable {
+    pub(super) store: Box<dyn TableStore>,
+    pub(super) kept: Option<Kept>,
+    /// How far the log was on disk when the checkpoint was begun that is in it, whether or not it was
+    /// ended.
+    pub(super) covered: Option<LogId>,
+}
 
 fn read_table(tables: &dyn TableEngine, dir: &Path) -> Result<OpenedTable, TableError> {
     let store = tables.open(dir)?;
@@ -75,7 +83,19 @@ fn read_table(tables: &dyn TableEngine, dir: &Path) -> Result<OpenedTable, Table
         Some(meta) => Some(read_records(&*store, &meta)?),
         None => None,
     };
-    Ok((store, kept))
+    let covered = match (&kept, store.get(UNFINISHED_KEY)?) {
+        (Some(kept), _) => kept.meta.last_applied(),
+        (None, Some(meta)) => {
+            let meta: CheckpointMeta = codec::decode(&meta).map_err(TableError::new)?;
+            meta.state.last_applied()
+        }
+        (None, None) => None,
+    };
+    Ok(OpenedTable {
+        store,
+        kept,
+        covered,
+    })
 }
 
 fn read_records(store: &dyn TableStore, meta: &[u8]) -> Result<Kept, TableError> {
@@ -114,7 +134,7 @@ impl Iterator for Records<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let read = match self.scan.next()? {
-                Ok((key, _)) if key == META_KEY => continue,
+                Ok((key, _)) if key == META_KEY || key == UNFINISHED_KEY => continue,
                 Ok((key, value)) => {
                     self.digest.add(&key, &value);
                     record::decode(&key, &value).map_err(TableError::new)

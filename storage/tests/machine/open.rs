@@ -227,6 +227,30 @@ async fn a_table_that_was_being_written_whole_is_not_used() {
     assert_eq!(Arc::strong_count(&place.tables), 1);
 }
 
+/// Many changes are not made at once. A crash in between leaves records of two states.
+#[tokio::test]
+async fn a_table_between_two_states_is_not_used_but_still_vouches_for_the_log() {
+    let place = Place::real();
+    lived_in(&place).await;
+    let mut store = evermind_storage::machine::SledTables
+        .open(&place.table())
+        .unwrap();
+    let covered = store.get(b"\0checkpoint").unwrap();
+    assert!(covered.is_some());
+    store.set(b"\0unfinished".to_vec(), covered).unwrap();
+    store.set(b"\0checkpoint".to_vec(), None).unwrap();
+    let (key, _) = store.scan().last().unwrap().unwrap();
+    store.set(key, Some(b"of a later state".to_vec())).unwrap();
+    drop(store);
+    // The checkpoint reached 500: a log that ends before is not the log of this node.
+    let refused = place.start(450, 250).map(drop).unwrap_err();
+    assert!(
+        matches!(refused, OpenError::LogVanished { .. }),
+        "{refused}"
+    );
+    rebuilt_from_the_snapshot(&place).await;
+}
+
 /// A table that is open elsewhere is whole: it is neither used nor put aside.
 #[tokio::test]
 async fn a_table_in_use_is_refused_and_left_alone() {
