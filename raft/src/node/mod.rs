@@ -28,10 +28,12 @@ use evermind_lock::names::{Key, Resource};
 use evermind_lock::outcome::{Decision, Refusal};
 use evermind_lock::view::{LockView, LocksPage};
 use evermind_storage::machine::Machine;
+use evermind_storage::runner::Runner;
 use evermind_storage::types::TypeConfig;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 pub use self::acquisition::Acquisition;
@@ -83,6 +85,9 @@ struct Inner {
     addresses: AddressBook,
     /// A linearizable read succeeded once: what was committed at the start is applied.
     caught_up: Arc<AtomicBool>,
+    runner: Arc<dyn Runner>,
+    /// Listings one after the other: each takes milliseconds of a processor, in a big table.
+    listings: Arc<Semaphore>,
     closing: closing::Closing,
 }
 
@@ -196,13 +201,28 @@ impl Node {
         consistency: Consistency,
     ) -> Result<Result<LocksPage, Refusal>, NodeError> {
         self.catch_up(consistency).await?;
-        // Out of the table's lock: in a big table this takes milliseconds.
+        let turn = Arc::clone(&self.inner.listings).acquire_owned().await;
+        let turn = turn.map_err(|_| NodeError::Stopping)?;
         let view = self
             .inner
             .core
             .table
             .read(|table| table.check_key(caller.key).map(|()| table.freeze()));
-        Ok(view.map(|view| view.locks(&caller.identity, prefix, after, limit)))
+        let view = match view {
+            Ok(view) => view,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        // Out of the table's lock, and off the threads that keep the cluster together.
+        let (done, page) = oneshot::channel();
+        let (identity, prefix) = (caller.identity.clone(), prefix.to_owned());
+        let after = after.cloned();
+        let list = move || {
+            let _ = done.send(view.locks(&identity, &prefix, after.as_ref(), limit));
+            drop((view, turn));
+        };
+        self.inner.runner.once("listing", Box::new(list));
+        // It is dropped untold only where the node ends.
+        page.await.map(Ok).map_err(|_| NodeError::Stopping)
     }
 
     async fn catch_up(&self, consistency: Consistency) -> Result<(), NodeError> {

@@ -25,6 +25,7 @@ use evermind_storage::machine::{
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, EmptyNode, SnapshotPolicy};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 /// The observer is needed before what it tells is made.
 #[derive(Default)]
@@ -76,14 +77,13 @@ impl Node {
         lock: Option<DirLock>,
     ) -> Result<Node, StartError> {
         check(&config)?;
-        let opened = open(&config, &seams, lock)?;
         let Opened {
             dir,
             log,
             machine,
             checkpointer,
             observer,
-        } = opened;
+        } = open(&config, &seams, lock)?;
         let (core, inbox) = Core::new(
             config.node_id,
             dir.boot(),
@@ -159,15 +159,16 @@ impl Node {
         let checkpoints = start_checkpoints(&core, checkpointer, &seams);
         background.spawn(upkeep::tick_checkpoints(Arc::clone(&checkpoints)));
 
-        let keys = Keys::new(Arc::clone(&core), reads.clone());
         Ok(Node {
             inner: Arc::new(Inner {
+                keys: Keys::new(Arc::clone(&core), reads.clone()),
                 core,
                 raft,
                 reads,
-                keys,
                 addresses,
                 caught_up,
+                runner: Arc::clone(&seams.runner),
+                listings: Arc::new(Semaphore::new(1)),
                 closing: Closing {
                     background,
                     checkpoints,
