@@ -124,7 +124,7 @@ async fn measure<S: System>(
             for server in servers {
                 all += server.cpu_seconds()?;
             }
-            Ok((all, cpu_seconds("self")?))
+            Ok((all, cpu_seconds(std::process::id())?))
         };
         let (done, before, after) = closed_loop(clients, plan.bench.duration, meter).await?;
         let failures = &done.failures;

@@ -58,9 +58,9 @@ pub struct Timing {
 impl Timing {
     /// For nodes within a few ms of each other.
     pub const LAN: Self = Self {
-        heartbeat: Duration::from_millis(100),
-        election_min: Duration::from_millis(250),
-        election_max: Duration::from_millis(400),
+        heartbeat: Duration::from_millis(175),
+        election_min: Duration::from_millis(200),
+        election_max: Duration::from_millis(350),
     };
 }
 

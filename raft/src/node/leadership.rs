@@ -98,7 +98,7 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
     }
 }
 
-/// Whether a leader, whose heartbeats come every few dozen ms, has not been heard for too long.
+/// Whether a leader, whose heartbeats come several times a second, has not been heard for too long.
 fn silent(peers: &PeerClient, leader: NodeId) -> bool {
     peers
         .last_heard(leader)

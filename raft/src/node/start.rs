@@ -336,8 +336,8 @@ fn raft_config(timing: Timing, entries_kept: u64) -> Result<Config, StartError> 
     let config = Config {
         cluster_name: "evermind".to_owned(),
         // Not heartbeats, which `upkeep` sends, but the clock that elections are timed by: it turns
-        // at 13/64 of this, and every turn wakes an idle node.
-        heartbeat_interval: 2 * millis(timing.heartbeat),
+        // at 13/64 of this, and every turn wakes an idle node. As long as openraft allows it.
+        heartbeat_interval: millis(timing.election_min).saturating_sub(1),
         enable_heartbeat: false,
         election_timeout_min: millis(timing.election_min),
         election_timeout_max: millis(timing.election_max),

@@ -23,8 +23,8 @@ use crate::peer::{AddressBook, PeerClient};
 const TICK_MS: u64 = 1_000;
 
 /// A node that was not heard from for this long is taken for dead: its callers' places in line are
-/// passed over until they come back. Four times the longest election timeout: longer than the silence that
-/// a leader keeps, and the others with it, when it looks whether anyone hears it.
+/// passed over until they come back. Longer than the silence that a leader keeps, and the others with
+/// it, when it looks whether anyone hears it.
 const SILENCE_MAX: Duration = Duration::from_millis(1_600);
 
 /// After this long a proposal of the steward's that had no effect is made again.
