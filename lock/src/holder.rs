@@ -107,47 +107,48 @@ impl<'de> Deserialize<'de> for Holder {
     }
 }
 
-/// Where the hyphens are.
-fn is_hyphen(at: usize) -> bool {
-    matches!(at, 8 | 13 | 18 | 23)
-}
+/// Where the two digits of each byte begin; a hyphen is wherever none is.
+const DIGITS_AT: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+const HYPHENS_AT: [usize; 4] = [8, 13, 18, 23];
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// What no digit stands for.
+const NONE: u8 = 0xff;
+
+/// What each character stands for as a digit.
+const VALUES: [u8; 256] = {
+    let mut values = [NONE; 256];
+    let mut value = 0;
+    while value < DIGITS.len() {
+        #[allow(clippy::cast_possible_truncation, reason = "below 16")]
+        {
+            values[DIGITS[value] as usize] = value as u8;
+        }
+        value += 1;
+    }
+    values
+};
 
 /// Only what [`format`] writes: another way to write the same number is another name.
 fn parse(text: &[u8]) -> Option<[u8; 16]> {
     let text: &[u8; UUID_CHARS] = text.try_into().ok()?;
     let mut uuid = [0; 16];
-    let mut digits = 0;
-    for (at, byte) in text.iter().enumerate() {
-        if is_hyphen(at) {
-            if *byte != b'-' {
-                return None;
-            }
-            continue;
-        }
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => return None,
-        };
-        uuid[digits / 2] = uuid[digits / 2] << 4 | digit;
-        digits += 1;
+    let mut wrong = 0;
+    for (byte, at) in uuid.iter_mut().zip(DIGITS_AT) {
+        let [high, low] = [text[at], text[at + 1]].map(|digit| VALUES[usize::from(digit)]);
+        *byte = high << 4 | low;
+        // Digits are below 16, and nothing else is.
+        wrong |= high | low;
     }
-    Some(uuid)
+    let hyphens = HYPHENS_AT.iter().all(|at| text[*at] == b'-');
+    (hyphens && wrong < 16).then_some(uuid)
 }
 
 fn format(uuid: &[u8; 16]) -> [u8; UUID_CHARS] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [b'-'; UUID_CHARS];
-    let mut digits = uuid
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| DIGITS[usize::from(digit)]);
-    for (at, char) in text.iter_mut().enumerate() {
-        if !is_hyphen(at)
-            && let Some(digit) = digits.next()
-        {
-            *char = digit;
-        }
+    for (byte, at) in uuid.iter().zip(DIGITS_AT) {
+        text[at] = DIGITS[usize::from(byte >> 4)];
+        text[at + 1] = DIGITS[usize::from(byte & 15)];
     }
     text
 }
