@@ -129,3 +129,27 @@ async fn a_stop_takes_a_last_checkpoint_and_closes_the_table() {
     assert_eq!(node.state(), model(3, 300).await);
     assert_eq!(Arc::strong_count(&node.told), 2);
 }
+
+/// A whole table, then more changes to it than are made at once, then a few.
+#[tokio::test]
+async fn many_changes_are_a_checkpoint_like_few() {
+    let place = Place::real();
+    let mut log = Log::new(21);
+    let mut node = place.start(0, 0).unwrap();
+    node.apply(log.take(2)).await;
+    let mut entries = 2;
+    for leases in [3_000_u64, 2_000, 10] {
+        node.apply((0..leases).map(|_| log.lease()).collect()).await;
+        entries += leases;
+        let step = node.checkpointer.step().unwrap();
+        let Step::Written { records, .. } = step else {
+            panic!("{step:?}");
+        };
+        assert!(records as u64 >= leases, "{records} of {leases}");
+        let before = node.state();
+        drop(node);
+        node = place.start(entries, 0).unwrap();
+        assert_eq!(node.applied().await, entries, "the checkpoint was not used");
+        assert_eq!(node.state(), before);
+    }
+}
