@@ -129,7 +129,7 @@ const VALUES: [u8; 256] = {
     values
 };
 
-/// Only what [`format`] writes: another way to write the same number is another name.
+/// Only what [`format()`] writes: another way to write the same number is another name.
 fn parse(text: &[u8]) -> Option<[u8; 16]> {
     let text: &[u8; UUID_CHARS] = text.try_into().ok()?;
     let mut uuid = [0; 16];

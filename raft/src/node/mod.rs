@@ -203,26 +203,29 @@ impl Node {
         self.catch_up(consistency).await?;
         let turn = Arc::clone(&self.inner.listings).acquire_owned().await;
         let turn = turn.map_err(|_| NodeError::Stopping)?;
-        let view = self
-            .inner
-            .core
-            .table
-            .read(|table| table.check_key(caller.key).map(|()| table.freeze()));
-        let view = match view {
-            Ok(view) => view,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        // Out of the table's lock, and off the threads that keep the cluster together.
+        // Off the threads that keep the cluster together.
         let (done, page) = oneshot::channel();
-        let (identity, prefix) = (caller.identity.clone(), prefix.to_owned());
-        let after = after.cloned();
+        let (core, caller) = (Arc::clone(&self.inner.core), caller.clone());
+        let (prefix, after) = (prefix.to_owned(), after.cloned());
         let list = move || {
-            let _ = done.send(view.locks(&identity, &prefix, after.as_ref(), limit));
-            drop((view, turn));
+            let _ = done.send(list(&core, &caller, &prefix, after.as_ref(), limit));
+            drop(turn);
         };
         self.inner.runner.once("listing", Box::new(list));
         // It is dropped untold only where the node ends.
-        page.await.map(Ok).map_err(|_| NodeError::Stopping)
+        page.await.map_err(|_| NodeError::Stopping)
+    }
+
+    /// The same of local applied state, however old, on the calling thread: in a big table this takes
+    /// milliseconds.
+    pub fn list_here(
+        &self,
+        caller: &Caller,
+        prefix: &str,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<LocksPage, Refusal> {
+        list(&self.inner.core, caller, prefix, after, limit)
     }
 
     async fn catch_up(&self, consistency: Consistency) -> Result<(), NodeError> {
@@ -367,4 +370,17 @@ impl Node {
             let _ = timeout(LEAVE_LINES_MAX, left.decision()).await;
         }
     }
+}
+
+fn list(
+    core: &Core,
+    caller: &Caller,
+    prefix: &str,
+    after: Option<&Key>,
+    limit: usize,
+) -> Result<LocksPage, Refusal> {
+    let table = &core.table;
+    let view = table.read(|table| table.check_key(caller.key).map(|()| table.freeze()))?;
+    // Out of the table's lock.
+    Ok(view.locks(&caller.identity, prefix, after, limit))
 }

@@ -2,17 +2,13 @@
 //! that a restart would read.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
 
 use evermind_checker::witness::{LiveLock, LiveView};
 use evermind_lock::command::LicenceId;
 use evermind_lock::licence::Standing;
 use evermind_lock::names::IdentityId;
-use evermind_lock::view::LocksPage;
-use evermind_raft::api::{Caller, Consistency};
+use evermind_raft::api::Caller;
 use evermind_raft::node::Node;
 
 use crate::net::HostId;
@@ -155,8 +151,7 @@ fn view(id: HostId, node: &Node) -> Option<LiveView> {
         standing: Standing::Active,
     };
     let applied = node.status().applied_index;
-    let page = at_once(node.locks(&caller, "", None, PAGE, Consistency::Stale))?;
-    let page: LocksPage = page.ok()?.ok()?;
+    let page = node.list_here(&caller, "", None, PAGE).ok()?;
     assert!(page.next_after.is_none(), "more locks than a page holds");
     let held = page.locks.into_iter().map(|lock| {
         let shown = LiveLock {
@@ -176,12 +171,4 @@ fn view(id: HostId, node: &Node) -> Option<LiveView> {
         through: None,
         used: None,
     })
-}
-
-/// What a future has without waiting.
-fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
-    }
 }
