@@ -40,18 +40,17 @@ impl RequestLog {
 impl Drop for RequestLog {
     fn drop(&mut self) {
         let (method, path, request_id) = (&self.method, self.uri.path(), self.id());
-        let started = self.started;
         match self.status {
             Some(status) if status.is_server_error() => {
                 let status = status.as_u16();
-                tracing::warn!(%method, path, status, elapsed = ?started.elapsed(), request_id, "failed");
+                tracing::warn!(%method, path, status, elapsed = ?self.started.elapsed(), request_id, "failed");
             }
             Some(status) => {
                 let status = status.as_u16();
-                tracing::debug!(%method, path, status, elapsed = ?started.elapsed(), request_id, "answered");
+                tracing::debug!(%method, path, status, elapsed = ?self.started.elapsed(), request_id, "answered");
             }
             None => {
-                tracing::debug!(%method, path, elapsed = ?started.elapsed(), request_id, "the caller is gone");
+                tracing::debug!(%method, path, elapsed = ?self.started.elapsed(), request_id, "the caller is gone");
             }
         }
     }

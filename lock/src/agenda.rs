@@ -63,16 +63,7 @@ impl<V> Agenda<V> {
     /// Adds an entry, or replaces the one at the same time.
     pub(crate) fn insert(&mut self, at: At, value: V) {
         let Some((_, list)) = self.lists.range_mut(..=at).next_back() else {
-            // Before all others: the first list begins earlier from now on.
-            let mut first = self.lists.pop_first().map_or_else(Vec::new, |(_, l)| l);
-            if first.len() < LIST_MAX {
-                add(&mut first, 0, (at, value));
-            } else {
-                self.lists.insert(first[0].0, first);
-                first = vec![(at, value)];
-            }
-            self.lists.insert(at, first);
-            return;
+            return self.insert_between(at, value);
         };
         let place = match list.binary_search_by_key(&at, |(at, _)| *at) {
             Ok(place) => {
@@ -88,38 +79,27 @@ impl<V> Agenda<V> {
         } else {
             let mut behind = list.split_off(LIST_MAX / 2);
             list.shrink_to(LIST_MAX / 2 + ROOM);
-            match place.checked_sub(LIST_MAX / 2) {
-                None => add(list, place, (at, value)),
-                Some(0) => add(list, LIST_MAX / 2, (at, value)),
-                Some(place) => add(&mut behind, place, (at, value)),
+            if place <= LIST_MAX / 2 {
+                add(list, place, (at, value));
+            } else {
+                add(&mut behind, place - LIST_MAX / 2, (at, value));
             }
             self.lists.insert(behind[0].0, behind);
         }
     }
 
-    /// Adds an entry behind a full list and before the next.
+    /// Adds an entry before a list and behind the one before that, which is full or not there.
     fn insert_between(&mut self, at: At, value: V) {
         let next = self.lists.range(at..).next();
         let next = next.map(|(key, list)| (*key, list.len() < LIST_MAX));
-        let list = match next {
+        let mut list = match next {
             // The next begins earlier from now on.
-            Some((key, true)) => {
-                let mut list = self.lists.remove(&key).unwrap_or_default();
-                add(&mut list, 0, (at, value));
-                list
-            }
-            Some((_, false)) => {
-                let mut list = Vec::with_capacity(ROOM);
-                list.push((at, value));
-                list
-            }
+            Some((key, true)) => self.lists.remove(&key).unwrap_or_default(),
+            Some((_, false)) => Vec::new(),
             // Behind all others, where most will follow.
-            None => {
-                let mut list = Vec::with_capacity(LIST_MAX);
-                list.push((at, value));
-                list
-            }
+            None => Vec::with_capacity(LIST_MAX),
         };
+        add(&mut list, 0, (at, value));
         self.lists.insert(at, list);
     }
 

@@ -149,8 +149,7 @@ impl<K: ShardKey, V: Clone> Shards<K, V> {
         Arc::make_mut(&mut group.parts[at.part]).get_mut(key)
     }
 
-    /// Changes the value of a key, which is made if it is not there and dropped if `change` says that
-    /// it is not to stay. Also tells whether it was there before, and whether it is now.
+    /// See [`Part::alter`].
     pub(crate) fn alter<T>(
         &mut self,
         key: &K,
