@@ -23,6 +23,7 @@ mod dev;
 mod failover;
 mod followers;
 mod idempotency;
+mod idle;
 mod keys_command;
 mod line;
 mod lock_command;

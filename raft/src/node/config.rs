@@ -62,6 +62,12 @@ impl Timing {
         election_min: Duration::from_millis(200),
         election_max: Duration::from_millis(350),
     };
+
+    /// No follower that heard its leader stands for election before this has passed: the leader's
+    /// lease, which is as long as the longest election timeout, and the shortest of them.
+    pub(super) fn silence_min(self) -> Duration {
+        self.election_max + self.election_min
+    }
 }
 
 /// What a simulation replaces.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use evermind_lock::command::NodeId;
 use openraft::ServerState;
 use openraft::async_runtime::{Instant as _, WatchReceiver};
 
@@ -21,7 +20,7 @@ use crate::peer::PeerClient;
 /// that a busy machine does not refuse what it could serve.
 const QUORUM_SILENCE_MAX: Duration = Duration::from_millis(1_500);
 
-/// How often the quorum's silence is looked at.
+/// How often it is looked whether a silence has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Runs until consensus stops, and stops the node with it.
@@ -33,7 +32,7 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
     let mut leads: Option<(u64, Instant)> = None;
     let mut over = false;
     loop {
-        let (route, failed, settled) = {
+        let (route, silence, failed, settled) = {
             let now = metrics.borrow_and_update();
             let term = now.current_term;
             if now.state != ServerState::Leader {
@@ -41,19 +40,31 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
             } else if leads.is_none_or(|(since, _)| since != term) {
                 leads = Some((term, Instant::now()));
             }
-            let began = leads.is_some_and(|(_, since)| since.elapsed() < QUORUM_SILENCE_MAX);
-            let acked = now.last_quorum_acked;
-            // Nobody answers the one voter of a cluster of one, and nobody has to.
-            let alone = now.membership_config.membership().voter_ids().count() == 1;
-            let heard = alone || began || acked.is_some_and(|at| at.elapsed() < QUORUM_SILENCE_MAX);
-            let route = match (now.state, now.current_leader) {
-                (ServerState::Leader, _) if heard => Route::Local { term },
-                (ServerState::Leader, _) | (_, None) => Route::None,
-                (_, Some(leader)) if leader == core.me => Route::None,
-                // Consensus names a dead leader until another is elected, which without a majority
-                // is never.
-                (_, Some(leader)) if silent(&peers, leader) => Route::None,
-                (_, Some(leader)) => Route::Remote { leader, term },
+            // Consensus names a dead leader until another is elected, which without a majority
+            // is never.
+            let (route, silence) = match (now.state, now.current_leader) {
+                // Nobody answers the one voter of a cluster of one, and nobody has to.
+                (ServerState::Leader, _)
+                    if now.membership_config.membership().voter_ids().count() == 1 =>
+                {
+                    (Route::Local { term }, Duration::ZERO)
+                }
+                (ServerState::Leader, _) => {
+                    let began = leads.map_or(Duration::MAX, |(_, since)| since.elapsed());
+                    let acked = now.last_quorum_acked.map_or(began, |at| at.elapsed());
+                    (Route::Local { term }, began.min(acked))
+                }
+                (_, Some(leader)) if leader != core.me => {
+                    let heard = peers.last_heard(leader);
+                    let silence = heard.map_or(Duration::MAX, |heard| heard.elapsed());
+                    (Route::Remote { leader, term }, silence)
+                }
+                _ => (Route::None, Duration::MAX),
+            };
+            let route = if silence < QUORUM_SILENCE_MAX {
+                route
+            } else {
+                Route::None
             };
 
             // The clock of a term runs before anything is proposed in it, and goes on through a
@@ -66,6 +77,7 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
                 && office.membership_config == now.membership_config;
             (
                 route,
+                silence,
                 now.running_state.as_ref().err().map(ToString::to_string),
                 settled,
             )
@@ -94,13 +106,11 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
             }
         };
         // Consensus leaves word of why it ends in the metrics, then lets go of both.
-        over = matches!(tokio::time::timeout(LOOK_EVERY, changed).await, Ok(Err(_)));
+        let look = if route == Route::None {
+            LOOK_EVERY
+        } else {
+            QUORUM_SILENCE_MAX.saturating_sub(silence)
+        };
+        over = matches!(tokio::time::timeout(look, changed).await, Ok(Err(_)));
     }
-}
-
-/// Whether a leader, whose heartbeats come several times a second, has not been heard for too long.
-fn silent(peers: &PeerClient, leader: NodeId) -> bool {
-    peers
-        .last_heard(leader)
-        .is_none_or(|heard| heard.elapsed() > QUORUM_SILENCE_MAX)
 }

@@ -7,6 +7,7 @@ mod closing;
 mod config;
 mod core;
 mod dispatch;
+mod elections;
 mod gate;
 mod handler;
 mod keys;

@@ -12,7 +12,7 @@ use super::handler::Handler;
 use super::keys::Keys;
 use super::reads::Reads;
 use super::steward::{Founding, Steward};
-use super::{Inner, Node, Raft, dispatch, leadership, upkeep};
+use super::{Inner, Node, Raft, dispatch, elections, leadership, upkeep};
 use crate::peer::{self, AddressBook, Endpoint, PeerClient, PeerNetworkFactory, Secret};
 use evermind_lock::command::NodeId;
 use evermind_lock::outcome::Event;
@@ -123,6 +123,7 @@ impl Node {
             raft.clone(),
             peers.clone(),
         ));
+        background.spawn(elections::run(raft.clone(), timing));
         background.spawn(upkeep::heartbeats(raft.clone(), timing.heartbeat));
         background.spawn(dispatch::run(
             Arc::clone(&core),
@@ -138,6 +139,7 @@ impl Node {
         ));
         background.spawn(upkeep::watch_disk(Arc::clone(&core), log.clone()));
         background.spawn(upkeep::compact(
+            Arc::clone(&core),
             raft.clone(),
             log.clone(),
             snapshots,
@@ -154,10 +156,14 @@ impl Node {
             peers,
             addresses: addresses.clone(),
             founding,
+            refused: Arc::default(),
         };
         background.spawn(steward.run());
         let checkpoints = start_checkpoints(&core, checkpointer, &seams);
-        background.spawn(upkeep::tick_checkpoints(Arc::clone(&checkpoints)));
+        background.spawn(upkeep::tick_checkpoints(
+            Arc::clone(&core),
+            Arc::clone(&checkpoints),
+        ));
 
         Ok(Node {
             inner: Arc::new(Inner {
@@ -335,9 +341,9 @@ fn millis(duration: std::time::Duration) -> u64 {
 fn raft_config(timing: Timing, entries_kept: u64) -> Result<Config, StartError> {
     let config = Config {
         cluster_name: "evermind".to_owned(),
-        // Not heartbeats, which `upkeep` sends, but the clock that elections are timed by: it turns
-        // at 13/64 of this, and every turn wakes an idle node. As long as openraft allows it.
-        heartbeat_interval: millis(timing.election_min).saturating_sub(1),
+        // A heartbeat, which `upkeep` sends, has this long to be answered. The clock that elections
+        // are timed by turns at 13/64 of it, while `elections` has it turn.
+        heartbeat_interval: millis(timing.heartbeat),
         enable_heartbeat: false,
         election_timeout_min: millis(timing.election_min),
         election_timeout_max: millis(timing.election_max),

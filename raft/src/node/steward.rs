@@ -4,15 +4,15 @@
 //! An idle cluster without leases proposes nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use evermind_lock::command::{Action, Command, KeyHash, Member, NodeId};
 use evermind_lock::names::IdentityId;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Raft;
-use super::clock::READ_EVERY;
+use super::clock::{IDLE_READ_EVERY, READ_EVERY};
 use super::core::{Core, lock};
 use super::dispatch::propose;
 use super::route::Route;
@@ -30,6 +30,9 @@ const SILENCE_MAX: Duration = Duration::from_millis(1_600);
 /// After this long a proposal of the steward's that had no effect is made again.
 const PROPOSE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
+/// Before what consensus refused is proposed again: it does so for a moment after an election.
+const REFUSED_AGAIN_AFTER: Duration = Duration::from_millis(25);
+
 /// What the operator gave this node to settle once for the cluster.
 pub(crate) struct Founding {
     pub(crate) global_prefix: String,
@@ -45,6 +48,8 @@ pub(crate) struct Steward {
     pub(crate) peers: PeerClient,
     pub(crate) addresses: AddressBook,
     pub(crate) founding: Founding,
+    /// Whether consensus refused a proposal.
+    pub(crate) refused: Arc<AtomicBool>,
 }
 
 impl Steward {
@@ -75,6 +80,11 @@ impl Steward {
         let mut due_proposed: Option<(u64, Instant)> = None;
         let mut chores_at = Instant::now();
         loop {
+            if self.refused.swap(false, Ordering::AcqRel) {
+                sleep(REFUSED_AGAIN_AFTER).await;
+                due_proposed = None;
+                chores_at = Instant::now();
+            }
             let now = Instant::now();
             let Some(stamp) = self.core.stamp(term) else {
                 return;
@@ -94,8 +104,10 @@ impl Steward {
                 chores_at = now + READ_EVERY;
                 self.chores(term, since).await;
             }
-            let sleep = if due || deadline_ms == u64::MAX {
+            let wait = if due {
                 READ_EVERY
+            } else if deadline_ms == u64::MAX {
+                IDLE_READ_EVERY
             } else {
                 READ_EVERY.min(Duration::from_millis(
                     deadline_ms.saturating_sub(stamp.cluster_ms).max(1),
@@ -103,13 +115,13 @@ impl Steward {
             };
             let until_ms = stamp
                 .cluster_ms
-                .saturating_add(u64::try_from(sleep.as_millis()).unwrap_or(u64::MAX));
+                .saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
             // From here on an apply that brings an earlier deadline wakes this loop.
             self.core
                 .steward_until_ms
                 .store(if due { u64::MAX } else { until_ms }, Ordering::SeqCst);
             if self.core.next_deadline_ms() == deadline_ms {
-                let _ = timeout(sleep, self.core.steward.notified()).await;
+                let _ = timeout(wait, self.core.steward.notified()).await;
             }
             self.core.steward_until_ms.store(0, Ordering::SeqCst);
         }
@@ -124,8 +136,15 @@ impl Steward {
             operation: None,
             action,
         };
-        // What is not taken is proposed again when it is looked at next.
-        propose(&self.core, &self.raft, term, command, |_| {}).await;
+        let (core, flag) = (Arc::clone(&self.core), Arc::clone(&self.refused));
+        let refused = move |refused| {
+            if refused {
+                flag.store(true, Ordering::Release);
+                core.steward.notify_one();
+            }
+        };
+        // What is not taken for another reason is proposed again when it is looked at next.
+        propose(&self.core, &self.raft, term, command, refused).await;
     }
 
     async fn chores(&self, term: u64, leading_since: Instant) {

@@ -55,15 +55,26 @@ pub(crate) async fn catch_up(
     );
 }
 
-/// How often the table is written to its checkpoint.
+/// How often the table is written to its checkpoint, at most.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
-/// Asks for checkpoints.
-pub(crate) async fn tick_checkpoints(checkpoints: Arc<Mutex<Option<Checkpoints>>>) {
+/// Asks for checkpoints, until the last one has everything that is applied.
+pub(crate) async fn tick_checkpoints(
+    core: Arc<Core>,
+    checkpoints: Arc<Mutex<Option<Checkpoints>>>,
+) {
+    let mut applied = core.applied.subscribe();
     loop {
-        tokio::time::sleep(CHECKPOINT_EVERY).await;
+        applied.mark_unchanged();
         if let Some(checkpoints) = &*lock(&checkpoints) {
             checkpoints.tick();
+        }
+        tokio::time::sleep(CHECKPOINT_EVERY).await;
+        let settled = lock(&checkpoints)
+            .as_ref()
+            .is_none_or(Checkpoints::is_settled);
+        if settled && applied.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -91,7 +102,7 @@ pub(crate) async fn watch_disk(core: Arc<Core>, log: LogStore) {
     ));
 }
 
-/// How often the size of the log is looked at.
+/// How often the size of the log is looked at, at most.
 const COMPACT_EVERY: Duration = Duration::from_secs(1);
 
 /// A snapshot that was asked for and is not there after this long is asked for again.
@@ -100,10 +111,17 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_mins(1);
 /// Has a snapshot made when the log since the last one has grown past `log_bytes_kept`, or past the
 /// size of that snapshot if it is more: so what is written for snapshots is never more than what is
 /// written for the log. Openraft then purges the log behind it.
-pub(crate) async fn compact(raft: Raft, log: LogStore, snapshots: Snapshots, log_bytes_kept: u64) {
+pub(crate) async fn compact(
+    core: Arc<Core>,
+    raft: Raft,
+    log: LogStore,
+    snapshots: Snapshots,
+    log_bytes_kept: u64,
+) {
+    let mut applied = core.applied.subscribe();
     let mut asked: Option<(u64, Instant)> = None;
     loop {
-        tokio::time::sleep(COMPACT_EVERY).await;
+        applied.mark_unchanged();
         let snapshot = snapshots.current();
         let (covered, bytes) = snapshot.map_or((0, 0), |snapshot| {
             (
@@ -117,11 +135,15 @@ pub(crate) async fn compact(raft: Raft, log: LogStore, snapshots: Snapshots, log
         let due = log.bytes_since(covered) > log_bytes_kept.max(bytes);
         let under_way =
             asked.is_some_and(|(at, when)| at == covered && when.elapsed() < ASK_AGAIN_AFTER);
-        if !due || under_way {
-            continue;
+        if due && !under_way {
+            asked = Some((covered, Instant::now()));
+            if raft.trigger().snapshot().await.is_err() {
+                return;
+            }
         }
-        asked = Some((covered, Instant::now()));
-        if raft.trigger().snapshot().await.is_err() {
+        tokio::time::sleep(COMPACT_EVERY).await;
+        // Nothing can be covered that was not before.
+        if !due && applied.changed().await.is_err() {
             return;
         }
     }

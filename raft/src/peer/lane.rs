@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use evermind_lock::command::NodeId;
 use tokio::io::{AsyncRead, ReadHalf, WriteHalf, split};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::FRAME_BYTES_MAX;
@@ -36,19 +37,38 @@ pub(super) trait Lane: Send + Sync + 'static {
 /// Where a lane sends.
 pub(super) struct Line {
     outbox: Outbox,
-    asked: Arc<AtomicBool>,
+    asked: Arc<Asked>,
+}
+
+/// Whether anything was asked since this was last looked at.
+#[derive(Default)]
+struct Asked {
+    is: AtomicBool,
+    became: Notify,
+}
+
+impl Asked {
+    fn set(&self) {
+        if !self.is.swap(true, Ordering::Relaxed) {
+            self.became.notify_one();
+        }
+    }
+
+    fn take(&self) -> bool {
+        self.is.swap(false, Ordering::Relaxed)
+    }
 }
 
 impl Line {
     /// Sends a frame that the peer answers; waits while the queue is full.
     pub(super) async fn ask(&self, frame: Vec<u8>) -> Result<(), Closed> {
-        self.asked.store(true, Ordering::Relaxed);
+        self.asked.set();
         self.outbox.send(frame).await
     }
 
     /// Sends a frame that the peer answers, if there is room.
     pub(super) fn try_ask(&self, frame: Vec<u8>) -> Result<(), NotQueued> {
-        self.asked.store(true, Ordering::Relaxed);
+        self.asked.set();
         self.outbox.try_send(frame)
     }
 }
@@ -86,7 +106,7 @@ struct Drive {
     reader: FrameReader<ReadHalf<PeerStream>>,
     writer: openraft::base::BoxFuture<'static, io::Result<()>>,
     outbox: Outbox,
-    asked: Arc<AtomicBool>,
+    asked: Arc<Asked>,
     ear: Ear,
 }
 
@@ -103,7 +123,7 @@ pub(super) async fn dial<L: Lane>(
     let ear = endpoint.ear(node);
     ear.heard(Instant::now());
     let (outbox, writer) = Outbox::new(writer, L::QUEUE_FRAMES, endpoint.config.write);
-    let asked = Arc::new(AtomicBool::new(false));
+    let asked = Arc::<Asked>::default();
     let lane = Arc::new(L::open(Line {
         outbox: outbox.clone(),
         asked: asked.clone(),
@@ -183,7 +203,7 @@ impl<L: Lane> Drop for CloseOnDrop<L> {
 struct Listener<'a, R> {
     reader: FrameReader<R>,
     outbox: Outbox,
-    asked: Arc<AtomicBool>,
+    asked: Arc<Asked>,
     ear: Ear,
     config: &'a PeerConfig,
 }
@@ -193,8 +213,23 @@ impl<R: AsyncRead + Unpin> Listener<'_, R> {
         let half_stall = self.config.stall / 2;
         let mut heard_at = Instant::now();
         let mut pinged = false;
+        // Nothing is waited for: the peer is asked once in a while whether it is there.
+        let mut idle = false;
         loop {
-            match timeout(half_stall, self.reader.next()).await {
+            let within = if idle {
+                self.config.keepalive.saturating_sub(heard_at.elapsed())
+            } else {
+                half_stall
+            };
+            let next = tokio::select! {
+                biased;
+                next = timeout(within, self.reader.next()) => next,
+                () = self.asked.became.notified(), if idle => {
+                    idle = false;
+                    continue;
+                }
+            };
+            match next {
                 Ok(Ok(Some(frame))) => {
                     pinged = false;
                     // One reading of the clock for everything that came in one piece.
@@ -215,8 +250,8 @@ impl<R: AsyncRead + Unpin> Listener<'_, R> {
                 // Silence after a ping: neither the answer nor the pong came.
                 Err(_) if pinged => return LaneError::Silent(self.config.stall),
                 Err(_) => {
-                    let asked = self.asked.swap(false, Ordering::Relaxed);
-                    if asked || heard_at.elapsed() >= self.config.keepalive {
+                    idle = !self.asked.take() && heard_at.elapsed() < self.config.keepalive;
+                    if !idle {
                         pinged = true;
                         // Where the queue is full, what is in it serves as well.
                         let _ = self.outbox.try_send(Kind::Ping.bare());

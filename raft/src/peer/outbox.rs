@@ -1,6 +1,8 @@
 //! The writing half of a connection: frames queue up, and go out together.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -28,7 +30,10 @@ pub(super) enum NotQueued {
 
 /// Where frames are put to be sent, in order.
 #[derive(Clone)]
-pub(super) struct Outbox(mpsc::Sender<Vec<u8>>);
+pub(super) struct Outbox {
+    frames: mpsc::Sender<Vec<u8>>,
+    sent: Arc<AtomicBool>,
+}
 
 impl Outbox {
     /// The outbox for up to `frames` frames, and what empties it into `stream`: it ends with the last outbox, with the first
@@ -38,25 +43,32 @@ impl Outbox {
         frames: usize,
         idle: Duration,
     ) -> (Self, impl Future<Output = io::Result<()>>) {
-        let (sender, queue) = mpsc::channel(frames);
-        (Self(sender), drain(stream, queue, idle))
+        let (frames, queue) = mpsc::channel(frames);
+        let sent = Arc::default();
+        (Self { frames, sent }, drain(stream, queue, idle))
     }
 
     /// Queues one frame; waits while the queue is full.
     pub(super) async fn send(&self, frame: Vec<u8>) -> Result<(), Closed> {
+        self.sent.store(true, Ordering::Relaxed);
         // The common case, without the cost of a future.
-        match self.0.try_send(frame) {
+        match self.frames.try_send(frame) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(frame)) => {
-                self.0.send(frame).await.map_err(|_| Closed)
+                self.frames.send(frame).await.map_err(|_| Closed)
             }
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Closed),
         }
     }
 
+    /// Whether [`send`](Self::send) was called since this was last asked.
+    pub(super) fn take_sent(&self) -> bool {
+        self.sent.swap(false, Ordering::Relaxed)
+    }
+
     /// Queues one frame if there is room now.
     pub(super) fn try_send(&self, frame: Vec<u8>) -> Result<(), NotQueued> {
-        self.0.try_send(frame).map_err(|error| match error {
+        self.frames.try_send(frame).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotQueued::Full,
             mpsc::error::TrySendError::Closed(_) => NotQueued::Closed,
         })

@@ -163,10 +163,12 @@ impl Reader {
                 let now = Instant::now();
                 self.ear.heard(now);
                 // A ping may be far behind in what the peer has sent: as long as that is being
-                // read, the peer is told without being asked.
+                // read, the peer is told without being asked, where no reply tells it.
                 if now - said_at >= self.say {
                     said_at = now;
-                    let _ = self.outbox.try_send(Kind::Pong.bare());
+                    if !self.outbox.take_sent() {
+                        let _ = self.outbox.try_send(Kind::Pong.bare());
+                    }
                 }
             }
             match Kind::split(frame)? {

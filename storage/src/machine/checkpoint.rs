@@ -1,7 +1,7 @@
 //! Writes what changed in the lease table to its checkpoint, now and then.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use evermind_lock::record::RecordKey;
 use evermind_lock::table::Frozen;
@@ -254,6 +254,8 @@ const ABANDON: u8 = 2;
 /// last checkpoint.
 pub struct Checkpoints {
     bell: Arc<Bell>,
+    /// The last step found nothing to write.
+    settled: Arc<AtomicBool>,
     state: Arc<AtomicU8>,
     ended: Option<oneshot::Receiver<()>>,
 }
@@ -270,13 +272,17 @@ impl Checkpoints {
         let (end, ended) = oneshot::channel();
         let mut working = Some((checkpointer, end));
         let told = Arc::clone(&state);
+        let settled = Arc::new(AtomicBool::new(false));
+        let nothing = Arc::clone(&settled);
         let step = move || {
             let told = told.load(Ordering::Acquire);
             if let Some((checkpointer, _)) = &mut working
                 && told != ABANDON
-                && let Err(error) = checkpointer.step()
             {
-                failed(error);
+                match checkpointer.step() {
+                    Ok(step) => nothing.store(step == Step::Nothing, Ordering::Release),
+                    Err(error) => failed(error),
+                }
             }
             if told == RUN {
                 return Flow::Continue;
@@ -291,6 +297,7 @@ impl Checkpoints {
         runner.drive("checkpoint", Arc::clone(&bell), Box::new(step));
         Self {
             bell,
+            settled,
             state,
             ended: Some(ended),
         }
@@ -298,7 +305,14 @@ impl Checkpoints {
 
     /// Asks for a checkpoint: about once a second.
     pub fn tick(&self) {
+        self.settled.store(false, Ordering::Release);
         self.bell.ring();
+    }
+
+    /// Whether the last step since [`tick`](Self::tick) found nothing to write: no other is needed
+    /// before something is applied.
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
     }
 
     /// Takes a last checkpoint and closes the store.

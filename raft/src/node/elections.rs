@@ -1,0 +1,68 @@
+//! Has the clock of consensus turn only while there may be something to elect.
+//!
+//! Consensus looks for a silent leader at every turn of its clock, a hundred times a second, so that
+//! an election comes when it is due. Each turn wakes the processor. A leader has nothing to look for
+//! (`upkeep::heartbeats` sends what it must), and a follower only once its leader's lease runs out.
+
+use std::time::Duration;
+
+use evermind_storage::types::TypeConfig;
+use openraft::alias::InstantOf;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
+use openraft::errors::Fatal;
+use openraft::{RaftState, ServerState};
+use tokio::time::timeout;
+
+use super::Raft;
+use super::config::Timing;
+
+/// The clock turns this much before the first moment at which an election may begin.
+const EARLIER: Duration = Duration::from_millis(50);
+
+/// While it turns, how often it is looked whether a leader was heard.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Runs until consensus stops.
+pub(crate) async fn run(raft: Raft, timing: Timing) {
+    let patience = timing.silence_min().saturating_sub(EARLIER);
+    let mut office = raft.server_metrics();
+    // A vote that was read from disk has no lease.
+    let Ok(read) = heard(&raft).await else {
+        return;
+    };
+    loop {
+        let (state, led) = {
+            let office = office.borrow_and_update();
+            (office.state, office.current_leader.is_some())
+        };
+        let waits = match state {
+            ServerState::Leader => None,
+            ServerState::Follower | ServerState::Learner if led => {
+                let Ok(heard) = heard(&raft).await else {
+                    return;
+                };
+                let lease = heard.filter(|_| heard != read);
+                Some(lease.map_or(Duration::ZERO, |heard| {
+                    patience.saturating_sub(heard.elapsed())
+                }))
+            }
+            _ => Some(Duration::ZERO),
+        };
+        raft.runtime_config().tick(waits == Some(Duration::ZERO));
+        let changed = match waits {
+            None => Ok(office.changed().await),
+            Some(Duration::ZERO) => timeout(LOOK_EVERY, office.changed()).await,
+            Some(waits) => timeout(waits, office.changed()).await,
+        };
+        // Consensus has ended.
+        if let Ok(Err(_)) = changed {
+            return;
+        }
+    }
+}
+
+/// When the vote was last made or confirmed: what consensus counts a leader's silence from.
+async fn heard(raft: &Raft) -> Result<Option<InstantOf<TypeConfig>>, Fatal<TypeConfig>> {
+    let heard = |state: &RaftState<TypeConfig>| state.vote_last_modified();
+    raft.with_raft_state(heard).await
+}
