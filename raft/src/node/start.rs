@@ -123,8 +123,8 @@ impl Node {
             raft.clone(),
             peers.clone(),
         ));
-        background.spawn(elections::run(raft.clone(), timing));
-        background.spawn(upkeep::heartbeats(raft.clone(), timing.heartbeat));
+        let founders = config.initial_cluster.keys().copied().collect();
+        for_consensus(&background, &core, &raft, timing, founders);
         background.spawn(dispatch::run(
             Arc::clone(&core),
             raft.clone(),
@@ -145,19 +145,8 @@ impl Node {
             snapshots,
             config.log_bytes_kept,
         ));
-        background.spawn(form(
-            Arc::clone(&core),
-            raft.clone(),
-            config.initial_cluster.keys().copied().collect(),
-        ));
-        let steward = Steward {
-            core: Arc::clone(&core),
-            raft: raft.clone(),
-            peers,
-            addresses: addresses.clone(),
-            founding,
-            refused: Arc::default(),
-        };
+        let (steered, book) = (Arc::clone(&core), addresses.clone());
+        let steward = Steward::new(steered, raft.clone(), peers, book, founding);
         background.spawn(steward.run());
         let checkpoints = start_checkpoints(&core, checkpointer, &seams);
         background.spawn(upkeep::tick_checkpoints(
@@ -185,6 +174,19 @@ impl Node {
             }),
         })
     }
+}
+
+/// What consensus does not do by itself.
+fn for_consensus(
+    background: &Background,
+    core: &Arc<Core>,
+    raft: &Raft,
+    timing: Timing,
+    founders: BTreeSet<NodeId>,
+) {
+    background.spawn(form(Arc::clone(core), raft.clone(), founders));
+    background.spawn(elections::run(raft.clone(), timing));
+    background.spawn(upkeep::heartbeats(raft.clone(), timing.heartbeat));
 }
 
 /// What this node may settle once for the cluster, if it leads.

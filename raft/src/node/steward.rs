@@ -43,16 +43,33 @@ pub(crate) struct Founding {
 }
 
 pub(crate) struct Steward {
-    pub(crate) core: Arc<Core>,
-    pub(crate) raft: Raft,
-    pub(crate) peers: PeerClient,
-    pub(crate) addresses: AddressBook,
-    pub(crate) founding: Founding,
+    core: Arc<Core>,
+    raft: Raft,
+    peers: PeerClient,
+    addresses: AddressBook,
+    founding: Founding,
     /// Whether consensus refused a proposal.
-    pub(crate) refused: Arc<AtomicBool>,
+    refused: Arc<AtomicBool>,
 }
 
 impl Steward {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        raft: Raft,
+        peers: PeerClient,
+        addresses: AddressBook,
+        founding: Founding,
+    ) -> Self {
+        Self {
+            core,
+            raft,
+            peers,
+            addresses,
+            founding,
+            refused: Arc::default(),
+        }
+    }
+
     /// Runs until the node stops.
     pub(crate) async fn run(self) {
         let mut route = self.core.route.subscribe();
