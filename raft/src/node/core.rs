@@ -313,26 +313,21 @@ impl Observer for Core {
         self.progressed(&progress);
         let mut after = Aftermath::default();
         let mut pending = self.pending();
+        // In the order of the log, and whom an entry gives a lock to before who asked for the entry: others
+        // wait for what the new holder does next.
+        let mut events = events.iter().peekable();
         for applied in batch {
+            while let Some((log_index, event)) =
+                events.next_if(|(log_index, _)| *log_index <= applied.log_index)
+            {
+                pending.happened(*log_index, event, &mut after);
+            }
             if let Some(operation) = applied.operation {
                 pending.decided(operation, &applied.decision, &mut after);
             }
         }
         for (log_index, event) in events {
-            match event {
-                Event::WaitEnded {
-                    operation,
-                    resource,
-                    outcome,
-                } => {
-                    let decision = Decision {
-                        log_index: *log_index,
-                        outcome: outcome.clone(),
-                    };
-                    pending.wait_ended(*operation, resource, decision, &mut after);
-                }
-                Event::Detached { operation } => pending.detached(*operation, &mut after),
-            }
+            pending.happened(*log_index, event, &mut after);
         }
         let doubtful = pending.has_doubtful();
         drop(pending);

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use evermind_lock::command::{Action, Attachment, Command, KeyId, NodeId, OpId, Operation};
 use evermind_lock::limits::OPEN_OPERATIONS_MAX;
 use evermind_lock::names::Resource;
-use evermind_lock::outcome::{Decision, Outcome};
+use evermind_lock::outcome::{Decision, Event, Outcome};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
@@ -261,6 +261,24 @@ impl Pending {
             && let (Outcome::Granted(_), Some(attachment)) = (decision.outcome, open.attachment)
         {
             after.abandon.push(attachment);
+        }
+    }
+
+    /// Something happened to a wait, in an entry that this node applied.
+    pub(crate) fn happened(&mut self, log_index: u64, event: &Event, after: &mut Aftermath) {
+        match event {
+            Event::WaitEnded {
+                operation,
+                resource,
+                outcome,
+            } => {
+                let decision = Decision {
+                    log_index,
+                    outcome: outcome.clone(),
+                };
+                self.wait_ended(*operation, resource, decision, after);
+            }
+            Event::Detached { operation } => self.detached(*operation, after),
         }
     }
 
