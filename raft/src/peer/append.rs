@@ -187,7 +187,14 @@ where
                     if self.unsent.is_empty() && self.permit.is_some() && self.input.is_some() =>
                 {
                     match request {
-                        Some(request) => self.unsent.extend(append_frames(self.stream, &request)),
+                        Some(request) => {
+                            // Word of a commit: whoever waits here for what was committed is
+                            // answered first.
+                            if request.entries.is_empty() {
+                                tokio::task::yield_now().await;
+                            }
+                            self.unsent.extend(append_frames(self.stream, &request));
+                        }
                         None => self.input = None,
                     }
                 }
