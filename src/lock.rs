@@ -15,6 +15,9 @@ use crate::connection::Connection;
 use crate::exit::{self, Failure};
 use crate::{duration, output, table};
 
+/// Who waits for a lock as long as this is told so.
+const TELL_AFTER: Duration = Duration::from_secs(2);
+
 /// Take, extend, give back and look at locks; run a command under one
 #[derive(Debug, clap::Args)]
 #[command(after_help = exit::LOCK_TABLE)]
@@ -178,7 +181,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 async fn answer(client: &Client, command: &Command) -> Result<(String, String), Error> {
     Ok(match command {
         Command::Acquire { taking, .. } => {
-            let answer = client.acquire(&taking.request()).await?;
+            let answer = told(&taking.key, client.acquire(&taking.request())).await?;
             let grant = answer.value;
             let text = format!(
                 "acquired {}\nuuid   {}\ntoken  {}\nlease  {} left\n",
@@ -224,6 +227,19 @@ async fn answer(client: &Client, command: &Command) -> Result<(String, String), 
         }
         Command::Run(_) => unreachable!("run has its own way"),
     })
+}
+
+/// Waits for a lock, and says so where that takes long.
+async fn told<T>(key: &str, acquired: impl Future<Output = T>) -> T {
+    let mut acquired = std::pin::pin!(acquired);
+    tokio::select! {
+        biased;
+        acquired = &mut acquired => acquired,
+        () = tokio::time::sleep(TELL_AFTER) => {
+            eprintln!("evermind: waiting for {key}: it is held, or no node can grant it yet");
+            acquired.await
+        }
+    }
 }
 
 fn locks(locks: &[evermind_client::LockInfo]) -> String {

@@ -156,11 +156,13 @@ fn a_lock_that_is_held_by_another_is_not_run_under() {
     let file = cluster.dir().join("ran");
     let script = format!("echo > {}", file.display());
     let ended = run(
-        lock_run(&cluster, "job", &["--wait", "300ms"], &script),
+        lock_run(&cluster, "job", &["--wait", "2500ms"], &script),
         ENDS_WITHIN,
     );
     assert_eq!(ended.status.code(), Some(NOT_ACQUIRED), "{ended:?}");
     assert!(!file.exists(), "it ran without the lock");
+    let told = ended.stderr.starts_with("evermind: waiting for job: ");
+    assert!(told, "not told what it waits for: {}", ended.stderr);
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn one_host(request: &Request<Body>) -> Result<(), Problem> {
 pub(crate) async fn not_found(request: Request<Body>) -> Response<Body> {
     Problem::new(
         Code::NotFound,
-        "there is nothing at this path; see the list of endpoints in the README",
+        "there is nothing at this path; GET /docs lists what there is",
     )
     .answer(&Asked::new(Operation::Other), id_in(request.headers()))
 }

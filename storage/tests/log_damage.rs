@@ -250,7 +250,7 @@ fn a_torn_batch_in_any_but_the_last_segment_is_refused() {
                         || message.contains(&next.display().to_string()),
                     "{message}"
                 );
-                assert!(message.contains("rejoin under a new id"), "{message}");
+                assert!(message.contains("leave this node off"), "{message}");
             }
         }
     });

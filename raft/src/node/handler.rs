@@ -193,8 +193,8 @@ impl Admission for Core {
             Refusal::DiskRefused => self.stop(format!(
                 "node {node} knows this node's id with another disk: this data directory is not the one that \
                  node {me} had, so what it promised may be forgotten\n\
-                 hint: let this machine rejoin under a new id with an empty --data-dir; node {me}'s id is not \
-                 used again",
+                 hint: give it the data directory that node {me} last ran on; otherwise leave this node off: the \
+                 others go on without it, and no new node can take its place yet",
                 me = self.me
             )),
             reason => tracing::warn!(node, %reason, "refused by a peer"),

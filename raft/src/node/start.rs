@@ -267,7 +267,8 @@ fn open(config: &NodeConfig, seams: &Seams, lock: Option<DirLock>) -> Result<Ope
     if !dir.is_fresh() && !has_segments(&*seams.disk, &dir.log()) {
         return Err(StartError::Storage(format!(
             "{} has no segment, and this node has run before: its log is gone, and with it what it promised\n\
-             hint: restore it from a backup, or let this machine rejoin under a new id with an empty --data-dir",
+             hint: put it back as it was when the node last ran, not from an older backup; otherwise leave this node off: \
+             the others go on without it, and no new node can take its place yet",
             dir.log().display()
         )));
     }

@@ -65,6 +65,11 @@ describe.concurrent('lock acquire, extend, release', () => {
         75,
         /^error: another holds.* \(request [^)]+\)\nhint: wait longer with --wait/,
       ],
+      [
+        ['lock', 'acquire', key, '--wait', '2500ms'],
+        75,
+        /^evermind: waiting for command\/codes: it is held, or no node can grant it yet\nerror: another holds/,
+      ],
       [['lock', 'release', key, '--uuid', 'you'], 3, /hint: use the uuid that acquire printed/],
       [['lock', 'release', 'command/free', '--uuid', 'you'], 3, /hint: it is free/],
       [['lock', 'acquire', key, '--lease', '25h'], 2, /error: lease must be .*\nhint: see --help/s],

@@ -21,8 +21,8 @@ pub enum OpenError {
     #[error(
         "the log is damaged: {} at byte {offset}: {what}. This is no torn write, so acknowledged \
          entries may be lost; nothing was changed. Keep a copy of the directory. If the disk is \
-         sound, restore the directory as it was; otherwise, while the other nodes of the cluster \
-         have a majority, remove this node's data directory and let the node rejoin under a new id",
+         sound, put the directory back as it was, not from an older backup; otherwise leave this node \
+         off: the others go on without it, and no new node can take its place yet",
         path.display()
     )]
     Damaged {

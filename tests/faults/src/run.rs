@@ -234,7 +234,7 @@ fn loss(verdict: &evermind_checker::Verdict, why: &[String]) -> Option<String> {
 /// Whether a node did not start because it has found for itself that something is gone.
 fn refuses(why: &str) -> bool {
     let ended = why.contains("ended while it started") || why.contains("ended after the heal");
-    let gone = ["vanished", "is gone", "damaged", "rejoin under a new id"];
+    let gone = ["vanished", "is gone", "damaged", "leave this node off"];
     ended && why.contains("cannot start") && gone.iter().any(|gone| why.contains(gone))
 }
 

@@ -116,7 +116,7 @@ pub(crate) fn wiped(scene: &Scene<'_>) {
         cluster.kill(victim);
         fs::rename(&data, &aside).expect("a directory that is moved");
         scene.inject();
-        refuses(scene, victim, "rejoin under a new id");
+        refuses(scene, victim, "leave this node off");
         fs::remove_dir_all(&data).expect("what it made");
         fs::rename(&aside, &data).expect("a directory that is moved back");
         cluster.restart(victim);

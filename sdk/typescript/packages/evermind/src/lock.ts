@@ -3,7 +3,7 @@ import { EvermindError } from '@evermind-sh/sdk';
 import { Arguments } from './arguments.js';
 import { client, CONNECTION } from './connection.js';
 import * as duration from './duration.js';
-import { write, writeJson } from './output.js';
+import { told, write, writeJson } from './output.js';
 import { taking, TAKING } from './taking.js';
 
 /** What every one of these commands has. */
@@ -16,7 +16,7 @@ export function acquire(words: readonly string[], help: string): Promise<void> {
   const request = taking(key, args);
   const evermind = client(args);
   return answer(args, async () => {
-    const grant = await evermind.acquire(request);
+    const grant = await told(key, evermind.acquire(request));
     const lines = [
       `acquired ${key}`,
       `uuid   ${grant.config.uuid}`,

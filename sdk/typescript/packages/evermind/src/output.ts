@@ -10,6 +10,21 @@ export function write(text: string): Promise<void> {
   });
 }
 
+/** Who waits for a lock as long as this (ms) is told so. */
+const TELL_AFTER = 2_000;
+
+/** Waits for a lock, and says so where that takes long. */
+export async function told<T>(key: string, acquired: Promise<T>): Promise<T> {
+  const timer = setTimeout(() => {
+    process.stderr.write(`evermind: waiting for ${key}: it is held, or no node can grant it yet\n`);
+  }, TELL_AFTER);
+  try {
+    return await acquired;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Writes a JSON text as the server wrote it: one line. */
 export function writeJson(value: unknown): Promise<void> {
   return write(`${typeof value === 'string' ? value.trimEnd() : JSON.stringify(value)}\n`);

@@ -7,6 +7,7 @@ import { Arguments } from './arguments.js';
 import { client, CONNECTION } from './connection.js';
 import { EXIT, Failure } from './exit.js';
 import { Group } from './group.js';
+import { told } from './output.js';
 import { taking, TAKING } from './taking.js';
 
 /** Below this the way to the cluster and back takes too much of a lease, in ms. */
@@ -49,7 +50,7 @@ export async function run(words: readonly string[], help: string): Promise<void>
   try {
     let lock: Lock;
     try {
-      lock = await evermind.lock({ ...request, signal: asked.signal });
+      lock = await told(key, evermind.lock({ ...request, signal: asked.signal }));
     } catch (error) {
       if (asked.signal.aborted) {
         process.exitCode = 128 + constants.signals[asked.signal.reason as NodeJS.Signals];
