@@ -13,9 +13,6 @@ pub(super) const STEP_MAX: Duration = Duration::from_secs(1);
 /// ordinary scheduling delays lose nothing.
 pub(super) const READ_EVERY: Duration = Duration::from_millis(250);
 
-/// The same while nothing has a deadline.
-pub(super) const IDLE_READ_EVERY: Duration = Duration::from_millis(500);
-
 /// Where the time of this machine comes from. A seam: a simulation brings its own, which drift.
 pub trait Clocks: Send + Sync + 'static {
     /// Time since boot, suspend included, never set by anyone.

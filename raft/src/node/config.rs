@@ -63,8 +63,9 @@ impl Timing {
         election_max: Duration::from_millis(350),
     };
 
-    /// No follower that heard its leader stands for election before this has passed: the leader's
-    /// lease, which is as long as the longest election timeout, and the shortest of them.
+    /// No follower that heard its leader stands for election before this has passed, unless it hands
+    /// its office over: the leader's lease, which is as long as the longest election timeout, and the
+    /// shortest of them.
     pub(super) fn silence_min(self) -> Duration {
         self.election_max + self.election_min
     }

@@ -56,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) steward: Notify,
     pub(crate) contacts: Mutex<BTreeMap<NodeId, Contact>>,
     pub(crate) met: Notify,
+    /// The leader hands its office over: its lease counts no longer.
+    pub(crate) hands_over: Notify,
     stopped: watch::Sender<Option<String>>,
     pub(crate) stopping: AtomicBool,
 }
@@ -107,6 +109,7 @@ impl Core {
             steward: Notify::new(),
             contacts: Mutex::new(BTreeMap::new()),
             met: Notify::new(),
+            hands_over: Notify::new(),
             stopped: watch::Sender::new(None),
             stopping: AtomicBool::new(false),
         };

@@ -1,9 +1,11 @@
 //! Has the clock of consensus turn only while there may be something to elect.
 //!
-//! Consensus looks for a silent leader at every turn of its clock, a hundred times a second, so that
-//! an election comes when it is due. Each turn wakes the processor. A leader has nothing to look for
-//! (`upkeep::heartbeats` sends what it must), and a follower only once its leader's lease runs out.
+//! Consensus looks for a silent leader at every turn of its clock, 25 times a second, so that an
+//! election comes when it is due. Each turn wakes the processor. A leader has nothing to look for
+//! (`upkeep::heartbeats` sends what it must), and a follower only once its leader's lease runs out,
+//! or once its leader hands its office over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use evermind_storage::types::TypeConfig;
@@ -11,10 +13,11 @@ use openraft::alias::InstantOf;
 use openraft::async_runtime::{Instant as _, WatchReceiver};
 use openraft::errors::Fatal;
 use openraft::{RaftState, ServerState};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::Raft;
 use super::config::Timing;
+use super::core::Core;
 
 /// The clock turns this much before the first moment at which an election may begin.
 const EARLIER: Duration = Duration::from_millis(50);
@@ -23,13 +26,14 @@ const EARLIER: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Runs until consensus stops.
-pub(crate) async fn run(raft: Raft, timing: Timing) {
+pub(crate) async fn run(core: Arc<Core>, raft: Raft, timing: Timing) {
     let patience = timing.silence_min().saturating_sub(EARLIER);
     let mut office = raft.server_metrics();
     // A vote that was read from disk has no lease.
-    let Ok(read) = heard(&raft).await else {
+    let Ok(mut without_lease) = heard(&raft).await else {
         return;
     };
+    let mut handed_over = false;
     loop {
         let (state, led) = {
             let office = office.borrow_and_update();
@@ -41,7 +45,10 @@ pub(crate) async fn run(raft: Raft, timing: Timing) {
                 let Ok(heard) = heard(&raft).await else {
                     return;
                 };
-                let lease = heard.filter(|_| heard != read);
+                if std::mem::take(&mut handed_over) {
+                    without_lease = heard;
+                }
+                let lease = heard.filter(|_| heard != without_lease);
                 Some(lease.map_or(Duration::ZERO, |heard| {
                     patience.saturating_sub(heard.elapsed())
                 }))
@@ -49,14 +56,20 @@ pub(crate) async fn run(raft: Raft, timing: Timing) {
             _ => Some(Duration::ZERO),
         };
         raft.runtime_config().tick(waits == Some(Duration::ZERO));
-        let changed = match waits {
-            None => Ok(office.changed().await),
-            Some(Duration::ZERO) => timeout(LOOK_EVERY, office.changed()).await,
-            Some(waits) => timeout(waits, office.changed()).await,
+        let looks_again = async {
+            match waits {
+                None => std::future::pending().await,
+                Some(Duration::ZERO) => sleep(LOOK_EVERY).await,
+                Some(waits) => sleep(waits).await,
+            }
         };
-        // Consensus has ended.
-        if let Ok(Err(_)) = changed {
-            return;
+        tokio::select! {
+            changed = office.changed() => if changed.is_err() {
+                // Consensus has ended.
+                return;
+            },
+            () = core.hands_over.notified() => handed_over = true,
+            () = looks_again => {}
         }
     }
 }

@@ -70,10 +70,9 @@ impl PeerHandler for Handler {
         request: TransferLeaderRequest<TypeConfig>,
     ) -> BoxFuture<'_, Result<TransferLeaderResponse<TypeConfig>, HandlerError>> {
         Box::pin(async {
-            self.raft
-                .handle_transfer_leader(request)
-                .await
-                .map_err(unable)
+            let handled = self.raft.handle_transfer_leader(request).await;
+            self.core.hands_over.notify_one();
+            handled.map_err(unable)
         })
     }
 

@@ -185,7 +185,7 @@ fn for_consensus(
     founders: BTreeSet<NodeId>,
 ) {
     background.spawn(form(Arc::clone(core), raft.clone(), founders));
-    background.spawn(elections::run(raft.clone(), timing));
+    background.spawn(elections::run(Arc::clone(core), raft.clone(), timing));
     background.spawn(upkeep::heartbeats(raft.clone(), timing.heartbeat));
 }
 
@@ -344,9 +344,10 @@ fn millis(duration: std::time::Duration) -> u64 {
 fn raft_config(timing: Timing, entries_kept: u64) -> Result<Config, StartError> {
     let config = Config {
         cluster_name: "evermind".to_owned(),
-        // A heartbeat, which `upkeep` sends, has this long to be answered. The clock that elections
-        // are timed by turns at 13/64 of it, while `elections` has it turn.
-        heartbeat_interval: millis(timing.heartbeat),
+        // A heartbeat, which `upkeep` sends, has three quarters of this to be answered: as long as
+        // openraft allows. The clock that elections are timed by turns at 13/64 of it, while
+        // `elections` has it turn.
+        heartbeat_interval: millis(timing.election_min).saturating_sub(1),
         enable_heartbeat: false,
         election_timeout_min: millis(timing.election_min),
         election_timeout_max: millis(timing.election_max),

@@ -12,7 +12,7 @@ use evermind_lock::names::IdentityId;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Raft;
-use super::clock::{IDLE_READ_EVERY, READ_EVERY};
+use super::clock::READ_EVERY;
 use super::core::{Core, lock};
 use super::dispatch::propose;
 use super::route::Route;
@@ -121,10 +121,8 @@ impl Steward {
                 chores_at = now + READ_EVERY;
                 self.chores(term, since).await;
             }
-            let wait = if due {
+            let wait = if due || deadline_ms == u64::MAX {
                 READ_EVERY
-            } else if deadline_ms == u64::MAX {
-                IDLE_READ_EVERY
             } else {
                 READ_EVERY.min(Duration::from_millis(
                     deadline_ms.saturating_sub(stamp.cluster_ms).max(1),

@@ -164,9 +164,12 @@ impl Reader {
                 self.ear.heard(now);
                 // A ping may be far behind in what the peer has sent: as long as that is being
                 // read, the peer is told without being asked, where no reply tells it.
-                if now - said_at >= self.say {
+                let silent = now - said_at;
+                if silent >= self.say {
                     said_at = now;
-                    if !self.outbox.take_sent() {
+                    // A reply that is further back than that tells nothing of now.
+                    let told = self.outbox.take_sent() && silent < 2 * self.say;
+                    if !told {
                         let _ = self.outbox.try_send(Kind::Pong.bare());
                     }
                 }

@@ -1,7 +1,7 @@
 //! Writes what changed in the lease table to its checkpoint, now and then.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use evermind_lock::record::RecordKey;
 use evermind_lock::table::Frozen;
@@ -254,8 +254,9 @@ const ABANDON: u8 = 2;
 /// last checkpoint.
 pub struct Checkpoints {
     bell: Arc<Bell>,
-    /// The last step found nothing to write.
-    settled: Arc<AtomicBool>,
+    /// How many steps were asked for, and which of them last found nothing to write.
+    asked: Arc<AtomicU64>,
+    settled: Arc<AtomicU64>,
     state: Arc<AtomicU8>,
     ended: Option<oneshot::Receiver<()>>,
 }
@@ -272,15 +273,17 @@ impl Checkpoints {
         let (end, ended) = oneshot::channel();
         let mut working = Some((checkpointer, end));
         let told = Arc::clone(&state);
-        let settled = Arc::new(AtomicBool::new(false));
-        let nothing = Arc::clone(&settled);
+        let (asked, settled) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let (which, nothing) = (Arc::clone(&asked), Arc::clone(&settled));
         let step = move || {
+            let which = which.load(Ordering::Acquire);
             let told = told.load(Ordering::Acquire);
             if let Some((checkpointer, _)) = &mut working
                 && told != ABANDON
             {
                 match checkpointer.step() {
-                    Ok(step) => nothing.store(step == Step::Nothing, Ordering::Release),
+                    Ok(Step::Nothing) => nothing.store(which, Ordering::Release),
+                    Ok(Step::Waiting | Step::Written { .. }) => {}
                     Err(error) => failed(error),
                 }
             }
@@ -297,6 +300,7 @@ impl Checkpoints {
         runner.drive("checkpoint", Arc::clone(&bell), Box::new(step));
         Self {
             bell,
+            asked,
             settled,
             state,
             ended: Some(ended),
@@ -305,14 +309,14 @@ impl Checkpoints {
 
     /// Asks for a checkpoint: about once a second.
     pub fn tick(&self) {
-        self.settled.store(false, Ordering::Release);
+        self.asked.fetch_add(1, Ordering::Release);
         self.bell.ring();
     }
 
-    /// Whether the last step since [`tick`](Self::tick) found nothing to write: no other is needed
+    /// Whether a step since the last [`tick`](Self::tick) found nothing to write: no other is needed
     /// before something is applied.
     pub fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::Acquire)
+        self.settled.load(Ordering::Acquire) == self.asked.load(Ordering::Acquire)
     }
 
     /// Takes a last checkpoint and closes the store.
