@@ -40,8 +40,6 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
             } else if leads.is_none_or(|(since, _)| since != term) {
                 leads = Some((term, Instant::now()));
             }
-            // Consensus names a dead leader until another is elected, which without a majority
-            // is never.
             let (route, silence) = match (now.state, now.current_leader) {
                 // Nobody answers the one voter of a cluster of one, and nobody has to.
                 (ServerState::Leader, _)
@@ -61,6 +59,8 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
                 }
                 _ => (Route::None, Duration::MAX),
             };
+            // Consensus names a dead leader until another is elected, which without a majority
+            // is never.
             let route = if silence < QUORUM_SILENCE_MAX {
                 route
             } else {
@@ -105,12 +105,13 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
                 metrics.changed().await
             }
         };
-        // Consensus leaves word of why it ends in the metrics, then lets go of both.
         let look = if route == Route::None {
             LOOK_EVERY
         } else {
+            // Not before the silence can be too long.
             QUORUM_SILENCE_MAX.saturating_sub(silence)
         };
+        // Consensus leaves word of why it ends in the metrics, then lets go of both.
         over = matches!(tokio::time::timeout(look, changed).await, Ok(Err(_)));
     }
 }
