@@ -83,7 +83,7 @@ fn a_taken_port_is_named() {
 }
 
 #[test]
-fn a_wiped_node_stops_and_asks_for_a_new_id() {
+fn a_wiped_node_stops_and_says_what_to_do() {
     let cluster = TestCluster::start();
     cluster.await_members_recorded();
     let wiped = cluster.followers()[0];
@@ -94,7 +94,7 @@ fn a_wiped_node_stops_and_asks_for_a_new_id() {
     let status = status.expect("a node that lost its vote must not go on");
     assert!(!status.success());
     assert!(
-        cluster.log_says(wiped, "new id", Duration::ZERO),
+        cluster.log_says(wiped, "leave this node off", Duration::ZERO),
         "it says what to do"
     );
     assert_eq!(

@@ -31,6 +31,11 @@ pub struct Identity {
     pub cluster: [u8; 16],
 }
 
+/// What to do about a data directory that forgot something: a hint's text.
+pub const PUT_BACK_OR_STAY_OFF: &str = "put it back as it was when the node last ran, not from an \
+    older backup; otherwise leave this node off: the others go on without it, and no new node can \
+    take its place yet";
+
 /// Why a data directory cannot be used. Each text ends with what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
@@ -56,7 +61,7 @@ pub enum DataDirError {
     },
     /// The node file cannot be read.
     #[error(
-        "{path} is damaged: {why}\nhint: it is never made anew, because the node would forget its votes; restore it from a backup, or remove this node from the cluster and join again under a new id with an empty --data-dir"
+        "{path} is damaged: {why}\nhint: it is never made anew, because the node would forget its votes; {PUT_BACK_OR_STAY_OFF}"
     )]
     Damaged {
         /// The file.
@@ -77,16 +82,14 @@ pub enum DataDirError {
     },
     /// There is data, and no file that says whose.
     #[error(
-        "{path} holds data but no node file\nhint: the directory is incomplete, and what is missing may be votes; restore it from a backup, or remove this node from the cluster and join again under a new id with an empty --data-dir"
+        "{path} holds data but no node file\nhint: the directory is incomplete, and what is missing may be votes; {PUT_BACK_OR_STAY_OFF}"
     )]
     Orphaned {
         /// The directory.
         path: PathBuf,
     },
     /// A part of the directory is missing.
-    #[error(
-        "{path} is missing\nhint: part of this node's data is gone; restore it from a backup, or remove this node from the cluster and join again under a new id with an empty --data-dir"
-    )]
+    #[error("{path} is missing\nhint: part of this node's data is gone; {PUT_BACK_OR_STAY_OFF}")]
     Incomplete {
         /// What is missing.
         path: PathBuf,

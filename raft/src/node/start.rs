@@ -16,7 +16,7 @@ use super::{Inner, Node, Raft, dispatch, elections, leadership, upkeep};
 use crate::peer::{self, AddressBook, Endpoint, PeerClient, PeerNetworkFactory, Secret};
 use evermind_lock::command::NodeId;
 use evermind_lock::outcome::Event;
-use evermind_storage::data_dir::{DataDir, DirLock, Identity};
+use evermind_storage::data_dir::{DataDir, DirLock, Identity, PUT_BACK_OR_STAY_OFF};
 use evermind_storage::disk::Disk;
 use evermind_storage::log::LogStore;
 use evermind_storage::machine::{
@@ -267,8 +267,7 @@ fn open(config: &NodeConfig, seams: &Seams, lock: Option<DirLock>) -> Result<Ope
     if !dir.is_fresh() && !has_segments(&*seams.disk, &dir.log()) {
         return Err(StartError::Storage(format!(
             "{} has no segment, and this node has run before: its log is gone, and with it what it promised\n\
-             hint: put it back as it was when the node last ran, not from an older backup; otherwise leave this node off: \
-             the others go on without it, and no new node can take its place yet",
+             hint: {PUT_BACK_OR_STAY_OFF}",
             dir.log().display()
         )));
     }

@@ -68,7 +68,7 @@ describe.concurrent('lock acquire, extend, release', () => {
       [
         ['lock', 'acquire', key, '--wait', '2500ms'],
         75,
-        /^evermind: waiting for command\/codes: it is held, or no node can grant it yet\nerror: another holds/,
+        /^evermind: waiting for command\/codes: it is held, or no node can grant it yet\nerror: another held/,
       ],
       [['lock', 'release', key, '--uuid', 'you'], 3, /hint: use the uuid that acquire printed/],
       [['lock', 'release', 'command/free', '--uuid', 'you'], 3, /hint: it is free/],

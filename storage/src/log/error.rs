@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::data_dir::PUT_BACK_OR_STAY_OFF;
+
 /// Why a log could not be opened. Nothing that was acknowledged has been changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -21,8 +23,7 @@ pub enum OpenError {
     #[error(
         "the log is damaged: {} at byte {offset}: {what}. This is no torn write, so acknowledged \
          entries may be lost; nothing was changed. Keep a copy of the directory. If the disk is \
-         sound, put the directory back as it was, not from an older backup; otherwise leave this node \
-         off: the others go on without it, and no new node can take its place yet",
+         sound, {PUT_BACK_OR_STAY_OFF}",
         path.display()
     )]
     Damaged {

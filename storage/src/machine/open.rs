@@ -15,6 +15,7 @@ use super::recover::{Kept, OpenedTable, open_table};
 use super::shell::Machine;
 use super::snapshot::{Found, Origin, SnapshotStore};
 use super::table::{TableEngine, TableError};
+use crate::data_dir::PUT_BACK_OR_STAY_OFF;
 use crate::disk::Disk;
 use crate::runner::Runner;
 use crate::types::{LogId, StoredMembership};
@@ -53,7 +54,7 @@ pub struct MachineOptions {
 pub enum OpenError {
     /// What the log had synced is gone.
     #[error(
-        "{path} covers the log up to {covered}, but the log ends at {}: entries that were on disk have vanished\nhint: this node may have forgotten what it promised; restore its data directory from a backup, or remove the node from the cluster and join again under a new id with an empty --data-dir",
+        "{path} covers the log up to {covered}, but the log ends at {}: entries that were on disk have vanished\nhint: this node may have forgotten what it promised: as to its data directory, {PUT_BACK_OR_STAY_OFF}",
         shown(.log_last.as_ref())
     )]
     LogVanished {
@@ -66,7 +67,7 @@ pub enum OpenError {
     },
     /// The log's beginning is gone, and nothing holds what was in it.
     #[error(
-        "the log begins after {purged}, but the newest usable state, in {}, ends at {}: what is between is gone\nhint: restore this node's data directory from a backup, or remove the node from the cluster and join again under a new id with an empty --data-dir",
+        "the log begins after {purged}, but the newest usable state, in {}, ends at {}: what is between is gone\nhint: as to this node's data directory, {PUT_BACK_OR_STAY_OFF}",
         .dir.display(), shown(.state.as_ref())
     )]
     StateVanished {
