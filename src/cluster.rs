@@ -32,10 +32,13 @@ type View = (Endpoint, Result<Answer<ClusterInfo>, Error>);
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let client = args.connection.client()?.with_answer_grace(ANSWER_GRACE);
     let mut views = crate::single_threaded()?.block_on(ask_all(&client));
-    if views.iter().all(|(_, view)| view.is_err())
-        && let Some((_, Err(error))) = views.pop()
-    {
-        return Err(error.into());
+    if views.iter().all(|(_, view)| view.is_err()) {
+        // A node that refuses is one that answers: that says more than another which is down.
+        let refused = |(_, view): &View| matches!(view, Err(Error::Refused(_)));
+        let which = views.iter().position(refused).unwrap_or(0);
+        if let (_, Err(error)) = views.swap_remove(which) {
+            return Err(error.into());
+        }
     }
     if args.json {
         output::line(&Value::Array(views.iter().map(as_json).collect()).to_string())?;

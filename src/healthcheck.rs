@@ -36,6 +36,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     Err(Failure::new(format!("{} is not ready", args.url))
-        .hint("it knows no leader yet, or cannot be reached; its log says which")
+        .hint("it knows no leader yet, or cannot be reached: its log says which; --url names another node")
         .code(UNAVAILABLE))
 }

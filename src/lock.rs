@@ -105,7 +105,7 @@ struct Taking {
     /// How long the lock is held unless it is extended, up to 24h
     #[arg(long, value_parser = duration::parse, value_name = "TIME", default_value = "10s")]
     lease: Duration,
-    /// How long to stand in line at most, up to 10m; 0 does not wait [default: 5s]
+    /// How long to stand in line at most, up to 10m; 0: not for a lock that is held [default: 5s]
     #[arg(long, value_parser = duration::parse, value_name = "TIME")]
     #[arg(conflicts_with_all = ["retry_attempts", "retry_delay", "retry_jitter"])]
     wait: Option<Duration>,

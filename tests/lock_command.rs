@@ -20,14 +20,20 @@ const LOST: i32 = 76;
 const REFUSED: i32 = 77;
 
 fn lock(cluster: &TestCluster, arguments: &[&str]) -> Command {
+    let mut command = asking(cluster, "lock");
+    command.args(arguments);
+    command
+}
+
+fn asking(cluster: &TestCluster, what: &str) -> Command {
     let urls: Vec<String> = cluster
         .addresses()
         .iter()
         .map(|a| format!("http://{a}"))
         .collect();
     let mut command = evermind();
-    command.arg("lock").args(arguments);
     command
+        .arg(what)
         .env("EVERMIND_BASE_URL", urls.join(","))
         .env("EVERMIND_API_KEY", &cluster.api_key);
     command
@@ -199,4 +205,19 @@ fn the_lock_api_from_a_shell() {
     );
     let ended = run(stranger, ENDS_WITHIN);
     assert_eq!(ended.status.code(), Some(REFUSED), "{ended:?}");
+}
+
+#[test]
+fn what_each_node_knows_is_shown_though_one_is_down() {
+    let cluster = TestCluster::start();
+    cluster.kill(3);
+    let shown = run(asking(&cluster, "cluster"), ENDS_WITHIN);
+    assert!(shown.status.success(), "{shown:?}");
+    let down = cluster.node(3).http.to_string();
+    let row = shown.stdout.lines().find(|line| line.contains(&down));
+    assert!(row.is_some_and(|row| row.starts_with('?')), "{shown:?}");
+
+    let mut stranger = asking(&cluster, "cluster");
+    stranger.env("EVERMIND_API_KEY", "evk_wrong");
+    run(stranger, ENDS_WITHIN).failed(REFUSED, "");
 }

@@ -8,7 +8,7 @@ const JSON_FLAG = `\
   --json                print the server's answer as it is`;
 const TAKING = `\
   --lease TIME          how long the lock is held unless it is extended, up to 24h [default: 10s]
-  --wait TIME           how long to stand in line at most, up to 10m; 0 does not wait [default: 5s]
+  --wait TIME           how long to stand in line at most, up to 10m; 0: not for a lock that is held [default: 5s]
   --retry-attempts N    the same in the words of the API: how many times polling would try again
   --retry-delay TIME    how long polling would wait before each of them
   --retry-jitter TIME   how much longer at random
