@@ -316,8 +316,8 @@ impl Observer for Core {
         self.progressed(&progress);
         let mut after = Aftermath::default();
         let mut pending = self.pending();
-        // In the order of the log, and whom an entry gives a lock to before who asked for the entry: others
-        // wait for what the new holder does next.
+        // In the order of the log, and whom an entry gives a lock to before who asked for the
+        // entry: others wait for what the new holder does next.
         let mut events = events.iter().peekable();
         for applied in batch {
             while let Some((log_index, event)) =

@@ -29,11 +29,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(crate) async fn run(core: Arc<Core>, raft: Raft, timing: Timing) {
     let patience = timing.silence_min().saturating_sub(EARLIER);
     let mut office = raft.server_metrics();
-    // A vote that was read from disk has no lease.
+    // A vote that was read from disk has no lease, nor has that of a leader which hands over.
     let Ok(mut without_lease) = heard(&raft).await else {
         return;
     };
-    let mut handed_over = false;
     loop {
         let (state, led) = {
             let office = office.borrow_and_update();
@@ -45,9 +44,6 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, timing: Timing) {
                 let Ok(heard) = heard(&raft).await else {
                     return;
                 };
-                if std::mem::take(&mut handed_over) {
-                    without_lease = heard;
-                }
                 let lease = heard.filter(|_| heard != without_lease);
                 Some(lease.map_or(Duration::ZERO, |heard| {
                     patience.saturating_sub(heard.elapsed())
@@ -59,8 +55,7 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, timing: Timing) {
         let looks_again = async {
             match waits {
                 None => std::future::pending().await,
-                Some(Duration::ZERO) => sleep(LOOK_EVERY).await,
-                Some(waits) => sleep(waits).await,
+                Some(waits) => sleep(if waits.is_zero() { LOOK_EVERY } else { waits }).await,
             }
         };
         tokio::select! {
@@ -68,7 +63,10 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, timing: Timing) {
                 // Consensus has ended.
                 return;
             },
-            () = core.hands_over.notified() => handed_over = true,
+            () = core.hands_over.notified() => match heard(&raft).await {
+                Ok(heard) => without_lease = heard,
+                Err(_) => return,
+            },
             () = looks_again => {}
         }
     }
