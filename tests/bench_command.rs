@@ -28,15 +28,6 @@ fn bench(urls: &str, api_key: &str, arguments: &[&str]) -> Ended {
     run(command, ENDS_WITHIN)
 }
 
-fn urls(cluster: &TestCluster) -> String {
-    let urls: Vec<_> = cluster
-        .addresses()
-        .iter()
-        .map(|a| format!("http://{a}"))
-        .collect();
-    urls.join(",")
-}
-
 #[track_caller]
 fn figures(ended: &Ended) -> Value {
     assert!(ended.status.success(), "{ended:?}");
@@ -47,7 +38,7 @@ fn figures(ended: &Ended) -> Value {
 #[test]
 fn every_workload_gives_its_figures() {
     let cluster = TestCluster::start();
-    let urls = urls(&cluster);
+    let urls = cluster.urls();
     for (workload, keys, rows) in [
         ("cycle", "40", &["cycle", "acquire", "release"][..]),
         (
@@ -93,7 +84,7 @@ fn every_workload_gives_its_figures() {
 #[test]
 fn what_is_wrong_is_told_with_what_to_do() {
     let cluster = TestCluster::start();
-    let (urls, key) = (urls(&cluster), cluster.api_key.as_str());
+    let (urls, key) = (cluster.urls(), cluster.api_key.as_str());
     let unknown = format!("evk_{}", "0".repeat(43));
     bench(&urls, &unknown, &[]).failed(REFUSED, "the API key is unknown");
     bench(&urls, "", &[]).failed(USAGE, "no API key");

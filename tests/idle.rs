@@ -11,7 +11,7 @@ use crate::harness::TestCluster;
 const WINDOW: Duration = Duration::from_secs(2);
 const TRIES: usize = 3;
 
-/// A leader needs 30: for 6 heartbeats and their answers, two looks at the clock, and seven threads of
+/// A leader needs 30: for 6 heartbeats and their answers, four looks at the clock, and seven threads of
 /// the storage engine that look once. With the clock of consensus always on it was 72.
 const WAKE_UPS_A_SECOND_MAX: u64 = 50;
 

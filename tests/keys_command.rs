@@ -34,15 +34,10 @@ fn team(cluster: &TestCluster, licence_key: &str, arguments: &[&str]) -> Ended {
 }
 
 fn asking(cluster: &TestCluster, arguments: &[&str]) -> Command {
-    let urls: Vec<String> = cluster
-        .addresses()
-        .iter()
-        .map(|a| format!("http://{a}"))
-        .collect();
     let mut command = evermind();
     command
         .args(arguments)
-        .env("EVERMIND_BASE_URL", urls.join(","));
+        .env("EVERMIND_BASE_URL", cluster.urls());
     command
 }
 

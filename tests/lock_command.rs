@@ -26,15 +26,10 @@ fn lock(cluster: &TestCluster, arguments: &[&str]) -> Command {
 }
 
 fn asking(cluster: &TestCluster, what: &str) -> Command {
-    let urls: Vec<String> = cluster
-        .addresses()
-        .iter()
-        .map(|a| format!("http://{a}"))
-        .collect();
     let mut command = evermind();
     command
         .arg(what)
-        .env("EVERMIND_BASE_URL", urls.join(","))
+        .env("EVERMIND_BASE_URL", cluster.urls())
         .env("EVERMIND_API_KEY", &cluster.api_key);
     command
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use evermind_storage::machine::{OpenError, Step, TableEngine};
+use evermind_storage::machine::{OpenError, SledTables, Step, TableEngine, TableStore};
 
 use super::support::{Log, Node, Place, model};
 
@@ -19,6 +19,11 @@ async fn lived_in(place: &Place) {
         Step::Written { .. }
     ));
     node.apply(log.take(100)).await;
+}
+
+/// The table that a node left, to be changed behind its back.
+fn kept_table(place: &Place) -> Box<dyn TableStore> {
+    SledTables.open(&place.table()).unwrap()
 }
 
 /// Applies the rest of the log, as openraft does at a start.
@@ -216,9 +221,7 @@ async fn an_installed_snapshot_vouches_for_a_checkpoint_beyond_the_log() {
 async fn a_table_that_was_being_written_whole_is_not_used() {
     let place = Place::real();
     lived_in(&place).await;
-    let mut store = evermind_storage::machine::SledTables
-        .open(&place.table())
-        .unwrap();
+    let mut store = kept_table(&place);
     let mut batch = evermind_storage::machine::Batch::default();
     batch.delete(b"\0checkpoint".to_vec());
     store.apply(batch).unwrap();
@@ -232,9 +235,7 @@ async fn a_table_that_was_being_written_whole_is_not_used() {
 async fn a_table_between_two_states_is_not_used_but_still_vouches_for_the_log() {
     let place = Place::real();
     lived_in(&place).await;
-    let mut store = evermind_storage::machine::SledTables
-        .open(&place.table())
-        .unwrap();
+    let mut store = kept_table(&place);
     let covered = store.get(b"\0checkpoint").unwrap();
     assert!(covered.is_some());
     store.set(b"\0unfinished".to_vec(), covered).unwrap();

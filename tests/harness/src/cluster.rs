@@ -122,6 +122,16 @@ impl TestCluster {
         self.nodes.iter().map(|node| node.http).collect()
     }
 
+    /// Every node's address as `--url` takes them.
+    pub fn urls(&self) -> String {
+        let urls: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| format!("http://{}", node.http))
+            .collect();
+        urls.join(",")
+    }
+
     /// A client of one node.
     pub fn client(&self, id: u64) -> Client {
         Client {
