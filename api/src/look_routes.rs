@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use evermind_raft::api::NodeError;
+use evermind_lock::names::Key;
+use evermind_raft::api::{Caller, Consistency, NodeError};
 use http::request::Parts;
 use http::{Request, Response};
 
@@ -14,7 +15,7 @@ use crate::app::{Edge, id_in};
 use crate::auth;
 use crate::locks::Locks;
 use crate::problem::{Asked, Code, Operation, Problem};
-use crate::query::{Listing, cursor_of, key_of, one_lock};
+use crate::query::{Listing, Looking, cursor_of, key_of, one_lock};
 use crate::replies::{ClusterReply, LockReply, LocksReply, json_bytes, ok};
 
 pub(crate) async fn lock<L: Locks>(
@@ -29,9 +30,18 @@ async fn try_lock<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Bod
     let caller = auth::caller(edge, &head.headers).await??;
     let key = key_of(head.uri.path().rsplit('/').next().unwrap_or_default())?;
     let consistency = one_lock(head.uri.query())?;
+    view(edge, &caller, &key, consistency).await
+}
+
+async fn view<L: Locks>(
+    edge: &Edge<L>,
+    caller: &Caller,
+    key: &Key,
+    consistency: Consistency,
+) -> Result<Response<Body>, Problem> {
     let view = within(
         edge.limits.answer_margin,
-        edge.backend.lock(&caller, &key, consistency),
+        edge.backend.lock(caller, key, consistency),
     );
     match view.await?? {
         Some(view) => Ok(ok(Body::from(json_bytes(&LockReply::from(&view))))),
@@ -54,7 +64,10 @@ async fn try_locks<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Bo
         after,
         limit,
         consistency,
-    } = Listing::read(head.uri.query())?;
+    } = match Looking::read(head.uri.query())? {
+        Looking::One(key, consistency) => return view(edge, &caller, &key, consistency).await,
+        Looking::Listing(listing) => listing,
+    };
     let page = edge
         .backend
         .locks(&caller, &prefix, after.as_ref(), limit, consistency);

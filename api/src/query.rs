@@ -16,7 +16,7 @@ pub(crate) const PAGE_MAX: usize = 1000;
 /// What the query of `GET /v1/locks/{key}` may hold.
 pub(crate) const LOCK_PARAMETERS: [&str; 1] = ["consistency"];
 /// What the query of `GET /v1/locks` may hold.
-pub(crate) const LOCKS_PARAMETERS: [&str; 4] = ["prefix", "cursor", "limit", "consistency"];
+pub(crate) const LOCKS_PARAMETERS: [&str; 5] = ["key", "prefix", "cursor", "limit", "consistency"];
 /// What the query of `GET /admin/licences` may hold.
 pub(crate) const LICENCES_PARAMETERS: [&str; 2] = ["cursor", "limit"];
 
@@ -33,25 +33,45 @@ pub(crate) fn one_lock(query: Option<&str>) -> Result<Consistency, Problem> {
     consistency_of(consistency.as_deref())
 }
 
-/// The query of `GET /v1/locks`.
+/// What `GET /v1/locks` asks for.
+#[derive(Debug)]
+pub(crate) enum Looking {
+    /// One lock, by `key`. Its other address, `/v1/locks/{key}`, cannot carry every key: clients and
+    /// proxies resolve `.` and `..`, and proxies decode `%2F`.
+    One(Key, Consistency),
+    Listing(Listing),
+}
+
+impl Looking {
+    pub(crate) fn read(query: Option<&str>) -> Result<Self, Problem> {
+        let [key, prefix, cursor, limit, consistency] = parameters(query, &LOCKS_PARAMETERS)?;
+        let consistency = consistency_of(consistency.as_deref())?;
+        let Some(key) = key else {
+            return Ok(Self::Listing(Listing {
+                prefix: prefix.unwrap_or_default(),
+                after: cursor.as_deref().map(key_of_cursor).transpose()?,
+                limit: limit.as_deref().map_or(Ok(PAGE_DEFAULT), limit_of)?,
+                consistency,
+            }));
+        };
+        let beside = [("prefix", &prefix), ("cursor", &cursor), ("limit", &limit)];
+        if let Some((name, _)) = beside.iter().find(|(_, value)| value.is_some()) {
+            return Err(Problem::invalid(format!(
+                "key asks for one lock: leave out {name}, or leave out key"
+            )));
+        }
+        let key = Key::new(&key).map_err(|error| named("key", &error))?;
+        Ok(Self::One(key, consistency))
+    }
+}
+
+/// A page of locks to list.
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) prefix: String,
     pub(crate) after: Option<Key>,
     pub(crate) limit: usize,
     pub(crate) consistency: Consistency,
-}
-
-impl Listing {
-    pub(crate) fn read(query: Option<&str>) -> Result<Self, Problem> {
-        let [prefix, cursor, limit, consistency] = parameters(query, &LOCKS_PARAMETERS)?;
-        Ok(Self {
-            prefix: prefix.unwrap_or_default(),
-            after: cursor.as_deref().map(key_of_cursor).transpose()?,
-            limit: limit.as_deref().map_or(Ok(PAGE_DEFAULT), limit_of)?,
-            consistency: consistency_of(consistency.as_deref())?,
-        })
-    }
 }
 
 /// The query of `GET /admin/licences`.

@@ -2,7 +2,7 @@
 
 use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{HttpMethod, Parameter};
-use utoipa::openapi::schema::{Object, Schema};
+use utoipa::openapi::schema::{Object, OneOfBuilder, Schema};
 
 use super::locks::{expires_in, fencing_token, key};
 use super::operation::{Access, Endpoint, KEY, query, segment};
@@ -34,9 +34,13 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         looking(
             "/v1/locks",
             "listLocks",
-            "List the locks that are held",
-            "In the order of their keys. Never shows the holder's uuid, which is the right to release.",
+            "List the locks that are held, or look at one",
+            "Without `key`: a page of the locks, in the order of their keys. With `key`: that lock alone, \
+             answered as by `/v1/locks/{key}`; this form works for every key (`.`, `..`, and slashes \
+             behind a proxy that decodes `%2F`), and `prefix`, `cursor` and `limit` are refused beside it. \
+             Never shows the holder's uuid, which is the right to release.",
             vec![
+                query("key", key()),
                 query("prefix", text("Only keys that start so.")),
                 query(
                     "cursor",
@@ -45,8 +49,12 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                 limit(),
                 consistency(),
             ],
-            (200, "A page of locks", Some("LocksPage")),
-            vec![KEY, &[Code::InvalidRequest]],
+            (
+                200,
+                "A page of locks; with `key`: the lock is held",
+                Some("LocksPageOrLock"),
+            ),
+            vec![KEY, &[Code::InvalidRequest, Code::LockNotFound]],
         ),
         looking(
             "/v1/locks/{key}",
@@ -109,6 +117,7 @@ pub(super) fn schemas() -> Vec<Named> {
     vec![
         ("LockView", lock_view()),
         ("LocksPage", locks_page()),
+        ("LocksPageOrLock", locks_page_or_lock()),
         ("ClusterStatus", cluster_status()),
         ("Member", member()),
         (
@@ -142,6 +151,16 @@ fn locks_page() -> Schema {
             list("In the order of their keys.", named("LockView")),
         )
         .must("cursor", cursor())
+        .into()
+}
+
+fn locks_page_or_lock() -> Schema {
+    OneOfBuilder::new()
+        .item(named("LocksPage"))
+        .item(named("LockView"))
+        .description(Some(
+            "A page of locks; one lock where the query has a `key`.",
+        ))
         .into()
 }
 

@@ -28,6 +28,28 @@ async fn one_lock() {
 }
 
 #[tokio::test]
+async fn one_lock_by_query_whatever_its_key() {
+    let server = Server::start(Answer::Grant).await;
+    for (query, key) in [
+        ("a%2Fb+%D0%BA%2B", "a/b к+"),
+        (".", "."),
+        ("..", ".."),
+        ("%2E%2E", ".."),
+        ("a%2F..%2Fb", "a/../b"),
+    ] {
+        let reply = server.get(&format!("/v1/locks?key={query}")).await;
+        assert_eq!((reply.status, &reply.json()["key"]), (200, &json!(key)));
+    }
+    server.get("/v1/locks?consistency=stale&key=k").await;
+    let looks = server.fake.looks();
+    assert_eq!(looks.first().unwrap(), "lock a/b к+ Linearizable");
+    assert_eq!(looks.last().unwrap(), "lock k Stale");
+
+    let free = server.get("/v1/locks?key=free").await;
+    assert_eq!((free.status, free.code().as_str()), (404, "lock_not_found"));
+}
+
+#[tokio::test]
 async fn a_page_of_locks_leads_to_the_next() {
     let server = Server::start(Answer::Grant).await;
     let page = server.get("/v1/locks?prefix=a%2F+b&limit=1").await.json();
@@ -60,7 +82,18 @@ async fn a_wrong_question_is_400_and_named() {
         ("/v1/locks?cursor=zz", "cursor"),
         ("/v1/locks?cursor=", "cursor"),
         ("/v1/locks?prefix=%ff", "prefix"),
-        ("/v1/locks?page=2", "prefix, cursor, limit, consistency"),
+        (
+            "/v1/locks?page=2",
+            "key, prefix, cursor, limit, consistency",
+        ),
+        ("/v1/locks?key=", "key"),
+        ("/v1/locks?key=%ff", "key"),
+        ("/v1/locks?key=a%00b", "key"),
+        ("/v1/locks?key=a&key=b", "key"),
+        ("/v1/locks?key=a&prefix=", "prefix"),
+        ("/v1/locks?cursor=61&key=a", "cursor"),
+        ("/v1/locks?key=a&limit=1", "limit"),
+        ("/v1/locks?key=a&consistency=strong", "consistency"),
     ] {
         let reply = server.get(path).await;
         assert_eq!(

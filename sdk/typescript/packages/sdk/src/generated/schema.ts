@@ -74,8 +74,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List the locks that are held
-         * @description In the order of their keys. Never shows the holder's uuid, which is the right to release.
+         * List the locks that are held, or look at one
+         * @description Without `key`: a page of the locks, in the order of their keys. With `key`: that lock alone, answered as by `/v1/locks/{key}`; this form works for every key (`.`, `..`, and slashes behind a proxy that decodes `%2F`), and `prefix`, `cursor` and `limit` are refused beside it. Never shows the holder's uuid, which is the right to release.
          */
         get: operations["listLocks"];
         put?: never;
@@ -677,6 +677,8 @@ export interface components {
             /** @description What the next page is asked for with; null on the last. */
             cursor: string | null;
         };
+        /** @description A page of locks; one lock where the query has a `key`. */
+        LocksPageOrLock: components["schemas"]["LocksPage"] | components["schemas"]["LockView"];
         /** @description A node of the cluster. */
         Member: {
             /**
@@ -1387,6 +1389,8 @@ export interface operations {
     listLocks: {
         parameters: {
             query?: {
+                /** @description What is locked: 1 to 512 bytes of UTF-8 without control characters, within the API key's identity. */
+                key?: string;
                 /** @description Only keys that start so. */
                 prefix?: string;
                 /** @description The `cursor` of the page before, as it was. */
@@ -1405,14 +1409,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page of locks */
+            /** @description A page of locks; with `key`: the lock is held */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["LocksPage"];
+                    "application/json": components["schemas"]["LocksPageOrLock"];
                 };
             };
             /** @description `invalid_request`: The request is not valid */
@@ -1438,6 +1442,16 @@ export interface operations {
             };
             /** @description `licence_inactive`: The licence is expired or revoked */
             403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `lock_not_found`: The lock is not held */
+            404: {
                 headers: {
                     "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
