@@ -20,6 +20,7 @@ pub mod licence;
 pub mod load;
 pub mod ports;
 pub mod process;
+pub mod terminal;
 pub mod until;
 pub mod waiter;
 
