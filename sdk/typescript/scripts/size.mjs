@@ -3,7 +3,7 @@ import { gzipSync } from 'node:zlib';
 
 import { build } from 'esbuild';
 
-const BYTES_MAX = 6 * 1024;
+const BYTES_MAX = 7 * 1024;
 
 const { outputFiles } = await build({
   entryPoints: ['packages/sdk/src/index.ts'],

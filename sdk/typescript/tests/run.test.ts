@@ -157,7 +157,20 @@ describe.concurrent('lock run', () => {
     const key = 'run/gone';
     const path = await directory(onTestFinished);
     const script = `trap 'echo asked' TERM; echo up > ${path}/up; while :; do sleep 0.05; done`;
-    const running = start(['lock', 'run', key, '--lease', '6s', '--uuid', 'me', '--', 'sh', '-c', script]);
+    const running = start([
+      'lock',
+      'run',
+      key,
+      '--lease',
+      '6s',
+      '--uuid',
+      'me',
+      '--adopt',
+      '--',
+      'sh',
+      '-c',
+      script,
+    ]);
     await begun(running, `${path}/up`);
     await client().release({ key, uuid: 'me' });
     const said = await running.ended;
@@ -178,7 +191,20 @@ describe.concurrent('lock run', () => {
     const key = 'run/gone-at-end';
     const path = await directory(onTestFinished);
     const script = `echo up > ${path}/up; while [ ! -e ${path}/go ]; do sleep 0.05; done`;
-    const running = start(['lock', 'run', key, '--lease', '1h', '--uuid', 'me', '--', 'sh', '-c', script]);
+    const running = start([
+      'lock',
+      'run',
+      key,
+      '--lease',
+      '1h',
+      '--uuid',
+      'me',
+      '--adopt',
+      '--',
+      'sh',
+      '-c',
+      script,
+    ]);
     await begun(running, `${path}/up`);
     // Long before an extension would tell.
     await client().release({ key, uuid: 'me' });

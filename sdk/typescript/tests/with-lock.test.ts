@@ -115,7 +115,7 @@ describe.concurrent('withLock', () => {
   test('another grant under the same uuid is not ours', async ({ expect }) => {
     const key = 'with/other-grant';
     let other: number | undefined;
-    const call = evermind.withLock({ key, lease: 6_000, uuid: 'shared' }, async (lock) => {
+    const call = evermind.withLock({ key, lease: 6_000, uuid: 'shared', adopt: true }, async (lock) => {
       const { uuid, signal } = lock;
       await evermind.release({ key, uuid });
       other = (await evermind.acquire({ key, uuid, lease: 60_000 })).fencingToken;
@@ -136,7 +136,7 @@ describe.concurrent('withLock', () => {
       fetch: (url, init) =>
         url.endsWith('/lock/extend') ? Promise.reject(new Error('frozen')) : fetch(url, init),
     });
-    const lock = await frozen.lock({ key, uuid, lease: 1_000 });
+    const lock = await frozen.lock({ key, uuid, adopt: true, lease: 1_000 });
     await aborted(lock.signal);
     await until('its lease runs out', async () => (await evermind.getLock({ key })) === null);
     const next = await evermind.acquire({ key, uuid, lease: 60_000 });

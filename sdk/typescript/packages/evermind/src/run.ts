@@ -25,10 +25,14 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGTSTP'] as const;
 export async function run(words: readonly string[], help: string): Promise<void> {
   const at = words.indexOf('--');
   const command = at < 0 ? [] : words.slice(at + 1);
-  const args = new Arguments(at < 0 ? words : words.slice(0, at), { ...TAKING, ...CONNECTION }, help);
+  const args = new Arguments(
+    at < 0 ? words : words.slice(0, at),
+    { ...TAKING, ...CONNECTION, adopt: { type: 'boolean' } },
+    help,
+  );
   const [key = ''] = args.positionals('KEY');
   if (command.length === 0) throw Failure.usage('no command was given', 'give it after --');
-  const request = taking(key, args);
+  const request = { ...taking(key, args), adopt: args.flag('adopt') };
   if (request.lease < LEASE_MIN) {
     throw Failure.usage(
       'run needs a --lease of at least 1s',

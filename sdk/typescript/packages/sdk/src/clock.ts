@@ -1,7 +1,6 @@
 /**
  * A moment on both clocks of this machine, in ms. The monotonic clock cannot be set, but stands
  * still on some systems while the machine sleeps (Linux); the wall clock goes on, but can be set.
- * Together they miss only a machine that slept and whose wall clock was set back meanwhile.
  */
 export interface Moment {
   readonly monotonic: number;
@@ -31,7 +30,10 @@ export function deadline(sent: Moment, waited: number, expiresIn: number): Momen
   return { monotonic: sent.monotonic + span, wall: sent.wall + span };
 }
 
-/** How many ms are left until `end` by the clock that gets there first; negative if one has passed it. */
+/**
+ * How many ms are left until `end` by the clock that gets there first; negative if one has passed it.
+ * Where only the wall clock has, it was set, or the machine slept: the cluster alone knows.
+ */
 export function left(end: Moment): number {
   return Math.min(end.monotonic - monotonic(), end.wall - Date.now());
 }

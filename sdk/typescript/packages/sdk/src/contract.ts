@@ -4,7 +4,7 @@ type Schemas = components['schemas'];
 
 /** Every call can be called off; it then rejects with the signal's reason. */
 export interface CallOptions {
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignal | null | undefined;
 }
 
 /** Leaves a field out by `undefined` as well as by absence. */
@@ -14,7 +14,19 @@ type Loose<T> = { readonly [K in keyof T]: T[K] | (undefined extends T[K] ? unde
 export interface AcquireOptions extends Loose<Schemas['AcquireRequest']>, CallOptions {}
 
 /** What {@link Evermind.lock} and {@link Evermind.withLock} take. */
-export type LockOptions = Omit<AcquireOptions, 'softFail'>;
+export interface LockOptions extends Omit<AcquireOptions, 'softFail' | 'uuid'> {
+  /**
+   * A name for this acquisition. A uuid is one holder: two callers with the same would both be granted
+   * the same lock. So a part that is unique is added (`<uuid>.<36 characters>`), and this may have 91
+   * characters at most, unless `adopt` is set.
+   */
+  readonly uuid?: string | null | undefined;
+  /**
+   * Takes `uuid` as it is: if it holds the lock already (an `acquire` of another process, say), that
+   * grant is taken over. No other caller may use the uuid meanwhile; within one client that is refused.
+   */
+  readonly adopt?: boolean | undefined;
+}
 
 /** Which lease to move the end of, and by how much. */
 export interface ExtendOptions extends Loose<Schemas['ExtendRequest']>, CallOptions {}
@@ -47,6 +59,8 @@ export interface Reliance {
    * For how many ms the lock may still be relied on: until the moment before the answered request
    * was sent + `waited` + `expiresIn` less 1%, by the monotonic or the wall clock, whichever gets
    * there first. Negative once that has passed. Reads the clocks at each call; not part of the JSON.
+   * Where the wall clock alone has passed it, the lock may be held all the same: a lock that is kept
+   * (`withLock`, `lock`) asks the cluster then.
    */
   readonly remaining: () => number;
 }

@@ -27,9 +27,14 @@ export class Course {
     this.#setbacks = 0;
   }
 
+  /** Nothing is heard of the call since `since`, and it should be. */
+  doubt(since: number): void {
+    this.#troubleSince ??= since;
+  }
+
   /**
    * The try sent at `sent` came to nothing at `now`: the pause before the next, in ms, or
-   * `undefined` to give up. `broken`: its connection broke or was refused. `least`: how long the
+   * `undefined` to give up. `broken`: its connection broke or was refused, by a proxy too. `least`: how long the
    * server asked to stay away. `random`: uniform over [0, 1).
    */
   setback(sent: number, now: number, broken: boolean, least: number, random: number): number | undefined {

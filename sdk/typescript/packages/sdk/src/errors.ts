@@ -39,6 +39,15 @@ export class EvermindError extends Error implements ErrorDetails {
     this.body = details.body;
   }
 
+  /**
+   * What is known of it as plain data. `structuredClone` and `postMessage` keep no more of an error than
+   * its message: send this instead.
+   */
+  toJSON(): object {
+    const { name, message, code, status, requestId, retryAfter, body } = this;
+    return { name, message, code, status, requestId, retryAfter, body };
+  }
+
   /** Whether `value` is an error of this class or of one below it, whichever copy made it. */
   static is<T extends typeof EvermindError>(this: T, value: unknown): value is InstanceType<T> {
     return value instanceof this;
@@ -127,12 +136,13 @@ const BY_CODE: Record<string, typeof EvermindError> = {
   // Of a proxy, whose body is not ours.
   http_401: AuthError,
   http_429: RateLimitedError,
-  http_503: UnavailableError,
   http_504: OutcomeUnknownError,
 };
 
 /** The error of the class that belongs to its code. */
 export function errorOf(message: string, details: ErrorDetails): EvermindError {
-  const kind = BY_CODE[details.code] ?? EvermindError;
+  // Of a proxy that cannot reach its node, or says that it cannot.
+  const other = details.code.startsWith('http_5') ? UnavailableError : EvermindError;
+  const kind = BY_CODE[details.code] ?? other;
   return new kind(message, details);
 }

@@ -18,9 +18,12 @@ import type {
   ReleaseOptions,
   ReleaseResponse,
 } from './contract.js';
-import { type EvermindError, LockNotFoundError } from './errors.js';
+import { invalid, sendable, text } from './checked.js';
+import { type EvermindError, InvalidRequestError, LockNotFoundError } from './errors.js';
 import { type Fetch, type Reply, hasNumbers, notUnderstood } from './exchange.js';
 import { type HeldLock, Lock, giveBack } from './lock.js';
+import { around, under } from './nested.js';
+import { throwIfAborted } from './timers.js';
 import { Transport } from './transport.js';
 import { uuid } from './uuid.js';
 
@@ -29,14 +32,14 @@ export interface EvermindOptions {
   /** An API key, as `evermind keys create` prints it. */
   readonly apiKey: string;
   /**
-   * The cluster's nodes, as `http://host:port`: one or several. The client stays with one as long as
-   * it answers, and goes on to the next when it does not. Left out, it is the cluster of
+   * The cluster's nodes, as `http://host:port`: one or several. The client begins at any of them, stays
+   * with one as long as it answers, and goes on to the next when it does not. Left out, it is the cluster of
    * `evermind dev` on this machine.
    */
   readonly endpoint?: string | readonly string[] | undefined;
   /** Put before the key of every lock, as it is: `billing:`, say. */
   readonly prefix?: string | undefined;
-  /** Used instead of the global `fetch`. */
+  /** Used instead of the global `fetch`, which otherwise is looked up at each request. */
   readonly fetch?: Fetch | undefined;
 }
 
@@ -47,6 +50,8 @@ interface Hard {
 
 /** The longest waiting window that the server takes, in ms. */
 const WINDOW_MAX = 600_000;
+/** The most characters that a uuid may have. */
+const UUID_MAX = 128;
 /** The server's defaults, to reckon the longest wait from. */
 const RETRY_ATTEMPTS = 10;
 const RETRY_DELAY = 500;
@@ -61,15 +66,18 @@ const RETRY_DELAY = 500;
 export class Evermind {
   readonly #transport: Transport;
   readonly #prefix: string;
+  /** The uuids that locks of this client are held under, or asked for, by the callers' own wish. */
+  readonly #adopted = new Set<string>();
 
   /** @throws TypeError for options that no call could be made with. */
   constructor(options: EvermindOptions) {
-    const { apiKey, endpoint, prefix = '', fetch } = options;
+    // Plain JavaScript leaves it out.
+    const { apiKey, endpoint, prefix, fetch } = (options as EvermindOptions | undefined) ?? { apiKey: '' };
     if (typeof apiKey !== 'string' || !/^[!-~]+$/.test(apiKey)) {
       throw new TypeError('apiKey is missing, or has characters that a header cannot carry');
     }
     this.#transport = new Transport(endpoint, { Authorization: `Bearer ${apiKey}` }, fetch);
-    this.#prefix = prefix;
+    this.#prefix = prefix ?? '';
   }
 
   /**
@@ -80,6 +88,9 @@ export class Evermind {
    * caller's own signal was aborted. This client cannot stop it, and waits for it to end. Give the
    * `fencingToken` to whatever the lock protects.
    *
+   * A lock is not re-entrant: a routine that asks for the lock it runs under is refused at once, with the
+   * code `reentrant`, where the runtime can tell (Node, Deno, Bun); elsewhere it waits for itself.
+   *
    * @throws what `routine` throws; {@link LockLostError} if the lock was lost meanwhile, although
    * `routine` returned; what {@link Evermind.acquire} throws, and then `routine` never ran.
    */
@@ -87,7 +98,7 @@ export class Evermind {
     const lock = await this.lock(options);
     let result: T;
     try {
-      result = await routine(lock);
+      result = await under(lock, () => routine(lock));
     } catch (error) {
       // The routine's own error is what its caller has to know.
       await lock.release().catch(() => undefined);
@@ -104,14 +115,41 @@ export class Evermind {
    * @throws what {@link Evermind.acquire} throws; the signal's reason, if it was aborted meanwhile.
    */
   async lock(options: LockOptions): Promise<Lock> {
-    const ours = options.uuid == null;
-    const reply = await this.#acquire(options, ours);
-    if (reply.error) throw reply.error;
-    const lock = new Lock(this.#transport, reply, ours, options.signal);
+    const { adopt, ...rest } = options;
+    const adopted = adopt === true && options.uuid != null;
+    const asked = this.#prefixed({ ...rest, uuid: adopted ? options.uuid : unique(options.uuid) });
+    if (around(this, asked.key)) {
+      throw new InvalidRequestError(
+        `the lock ${JSON.stringify(asked.key)} is held by the routine that asks for it: use the lock that it was given`,
+        { code: 'reentrant' },
+      );
+    }
+    const name = JSON.stringify([asked.key, asked.uuid]);
+    if (this.#adopted.has(name)) {
+      throw invalid(
+        `uuid: this client has a lock on this key under ${JSON.stringify(asked.uuid)}: a uuid is one holder`,
+      );
+    }
+    let own = adopted;
+    if (own) this.#adopted.add(name);
+    const over = () => {
+      // Once: the name may be another lock's by then.
+      if (own) this.#adopted.delete(name);
+      own = false;
+    };
+    let lock: Lock;
     try {
-      options.signal?.throwIfAborted();
+      const reply = await this.#acquire(asked, !adopted);
+      if (reply.error) throw reply.error;
+      lock = new Lock(this.#transport, reply, { owner: this, ours: !adopted, signal: options.signal, over });
+    } catch (error) {
+      over();
+      throw error;
+    }
+    try {
+      throwIfAborted(options.signal);
       await lock.begin();
-      options.signal?.throwIfAborted();
+      throwIfAborted(options.signal);
     } catch (error) {
       await lock.release().catch(() => undefined);
       throw error;
@@ -130,7 +168,7 @@ export class Evermind {
   acquire(options: AcquireOptions & Hard): Promise<AcquireResponse>;
   acquire(options: AcquireOptions): Promise<AcquireResponse | AcquireFailure>;
   async acquire(options: AcquireOptions): Promise<AcquireResponse | AcquireFailure> {
-    const reply = await this.#acquire(options, options.uuid == null);
+    const reply = await this.#acquire(this.#prefixed(options), options.uuid == null);
     return reliable(bodyOf(reply) as AcquireResponse, reply);
   }
 
@@ -153,9 +191,11 @@ export class Evermind {
 
   /** A held lock as others may see it, or null if it is free. `stale`: as this node remembers it. */
   async getLock(options: GetLockOptions): Promise<LockView | null> {
-    const path = `/v1/locks/${encodeURIComponent(this.#prefix + options.key)}`;
+    // Not in the path: URLs fold the keys "." and "..", and proxies decode what is encoded there.
+    const query: Record<string, string> = { key: this.#prefix + text('key', options.key) };
+    if (options.stale) query['consistency'] = 'stale';
     try {
-      return await this.#look(path, options.stale ? { consistency: 'stale' } : {}, options.signal);
+      return await this.#look('/v1/locks', query, options.signal);
     } catch (error) {
       if (LockNotFoundError.is(error)) return null;
       throw error;
@@ -163,12 +203,12 @@ export class Evermind {
   }
 
   /** One page of the locks whose keys start with `prefix`, which comes after the client's own. */
-  listLocks(options: ListLocksOptions = {}): Promise<LocksPage> {
+  async listLocks(options: ListLocksOptions = {}): Promise<LocksPage> {
     const query: Record<string, string> = {};
-    const prefix = this.#prefix + (options.prefix ?? '');
+    const prefix = this.#prefix + text('prefix', options.prefix ?? '');
     if (prefix) query['prefix'] = prefix;
-    if (options.cursor != null) query['cursor'] = options.cursor;
-    if (options.limit !== undefined) query['limit'] = String(options.limit);
+    if (options.cursor != null) query['cursor'] = text('cursor', options.cursor);
+    if (options.limit !== undefined) query['limit'] = String(sendable({ limit: options.limit }).limit);
     if (options.stale) query['consistency'] = 'stale';
     return this.#look('/v1/locks', query, options.signal);
   }
@@ -183,11 +223,11 @@ export class Evermind {
     return typeof body.key === 'string' ? { ...body, key: this.#prefix + body.key } : body;
   }
 
-  #operate(path: string, body: object, signal: AbortSignal | undefined, window = 0): Promise<Reply> {
-    return this.#transport.call({ method: 'POST', path, body, named: true, window, signal });
+  async #operate(path: string, body: object, signal: CallOptions['signal'], window = 0): Promise<Reply> {
+    return this.#transport.call({ method: 'POST', path, body: sendable(body), named: true, window, signal });
   }
 
-  async #look<T>(path: string, query: Record<string, string>, signal: AbortSignal | undefined): Promise<T> {
+  async #look<T>(path: string, query: Record<string, string>, signal: CallOptions['signal']): Promise<T> {
     const search = new URLSearchParams(query).toString();
     const url = search ? `${path}?${search}` : path;
     return bodyOf(await this.#transport.call({ method: 'GET', path: url, signal })) as T;
@@ -195,8 +235,8 @@ export class Evermind {
 
   /** `ours`: whether a grant that nobody hears of is ours to give back. */
   async #acquire({ signal, ...options }: AcquireOptions, ours: boolean): Promise<Reply> {
-    signal?.throwIfAborted();
-    const asked = this.#prefixed({ ...options, uuid: options.uuid ?? uuid() });
+    throwIfAborted(signal);
+    const asked = sendable({ ...options, uuid: options.uuid ?? uuid() });
     // The API takes null for what is left out. What is not a number in range the server will refuse.
     const attempts = options.retryAttempts ?? RETRY_ATTEMPTS;
     const step = (options.retryDelay ?? RETRY_DELAY) + (options.retryJitter ?? 0);
@@ -211,6 +251,19 @@ export class Evermind {
       throw error;
     }
   }
+}
+
+/** A uuid that no other acquisition has, and that begins with the caller's. */
+function unique(own: unknown): string {
+  if (own == null) return uuid();
+  if (typeof own !== 'string') throw invalid('uuid must be a string');
+  const whole = `${own}.${uuid()}`;
+  if (own === '' || whole.length > UUID_MAX) {
+    throw invalid(
+      `uuid must have 1 to ${UUID_MAX + own.length - whole.length} characters: a unique part is added`,
+    );
+  }
+  return whole;
 }
 
 /** Whether an answer has all that a lock needs in order to be relied on, and given back. */

@@ -12,6 +12,8 @@ export interface FetchInit {
   readonly headers: Record<string, string>;
   readonly body: string | null;
   readonly signal: AbortSignal;
+  /** Not to be answered out of a cache (Next.js keeps even these); left out where it is not known. */
+  readonly cache?: 'no-store';
 }
 
 /** An answer. */
@@ -20,6 +22,8 @@ export interface Reply {
   readonly body: unknown;
   /** Set where it is a failure, softened or not. */
   readonly error: EvermindError | undefined;
+  /** Whether it is not an answer of this API: a proxy's, say. */
+  readonly foreign: boolean;
   /** Whether the failure came as a success, as `softFail` asked. */
   readonly softened: boolean;
   /** The moment before the request that was answered was sent. */
@@ -27,6 +31,10 @@ export interface Reply {
   /** The moment after its answer came. */
   readonly received: Moment;
 }
+
+/** Where `Request` has no `cache`, to ask for one is an error (workerd before 2024-11). */
+const NO_STORE =
+  typeof Request === 'function' && 'cache' in Request.prototype ? ({ cache: 'no-store' } as const) : {};
 
 /** What came of one try. */
 export interface Outcome {
@@ -40,7 +48,7 @@ export interface Outcome {
 
 /** Sends a request once, and reads its answer, for `limit` ms at most. Never rejects. */
 export async function exchange(
-  fetch: Fetch,
+  fetch: Fetch | undefined,
   url: string,
   init: Omit<FetchInit, 'signal'>,
   limit: number,
@@ -53,8 +61,11 @@ export async function exchange(
   }, limit);
   const sent = moment();
   try {
-    const response = await fetch(url, { ...init, signal: stop.signal });
-    const reply = read(response, await response.text(), sent);
+    // Looked up now: tests and frameworks put another in its place.
+    const send = fetch ?? (globalThis as { fetch?: Fetch }).fetch;
+    if (!send) throw new TypeError('there is no fetch');
+    const response = await send(url, { ...init, ...NO_STORE, signal: stop.signal });
+    const reply = read(url, response, await response.text(), sent);
     return { reply, error: reply.error, broken: false };
   } catch (cause) {
     const late = stop.signal.aborted && !end.aborted;
@@ -98,25 +109,33 @@ export function wasNeverSent(error: EvermindError): boolean {
   return cause?.cause?.code === 'ECONNREFUSED';
 }
 
-function read(response: Response, text: string, sent: Moment): Reply {
+function read(url: string, response: Response, text: string, sent: Moment): Reply {
   const received = moment();
   const body = parse(text);
   const problem = typeof body?.['code'] === 'string' ? (body as Problem) : undefined;
   const ok = response.ok && !problem;
   const understood = body !== undefined || response.status === 204;
   const answer = { body, softened: response.ok && problem !== undefined, sent, received };
-  if (ok && understood) return { ...answer, error: undefined };
+  if (ok && understood) return { ...answer, foreign: false, error: undefined };
   const status = problem?.status ?? response.status;
   const seconds = Number(response.headers.get('Retry-After') ?? NaN);
-  const error = errorOf(problem?.message ?? `an answer that is not of this API, with HTTP status ${status}`, {
-    // A body that is not ours is a proxy's, say.
-    code: problem?.code ?? (ok ? 'not_understood' : `http_${status}`),
+  let message = problem?.message ?? `an answer that is not of this API, with HTTP status ${status}`;
+  // A body that is not ours is a proxy's, say.
+  let code = problem?.code ?? (ok ? 'not_understood' : `http_${status}`);
+  if (response.redirected) {
+    // On the way a POST became a GET, and another origin is not told the API key.
+    const [from, to] = [new URL(url).origin, new URL(response.url).origin];
+    message = `${from} redirects to ${to}: give the address that it redirects to as the endpoint (${message})`;
+    code = 'redirected';
+  }
+  const error = errorOf(message, {
+    code,
     status,
     requestId: problem?.requestId,
     retryAfter: seconds >= 0 ? seconds * 1000 : undefined,
     body: problem ?? text,
   });
-  return { ...answer, error };
+  return { ...answer, foreign: !problem, error };
 }
 
 function parse(text: string): Record<string, unknown> | undefined {

@@ -6,18 +6,26 @@ import { type Reply, hasNumbers, notUnderstood, unanswered } from './exchange.js
 import { follow, later } from './timers.js';
 import type { Transport } from './transport.js';
 
-/** What a node has to answer an extension, at least, in ms, before another is asked. */
-const EXTEND_GRACE_MIN = 250;
+/** How long a node may be silent about an extension, at least, in ms, before another is asked. */
+const EXTEND_HEDGE_MIN = 250;
+const EXTEND_HEDGE_MAX = 1_000;
 /** To what a lease is filled up at most, in ms: the server refuses more than a day, by its own count. */
 const FILL_MAX = 86_340_000;
 /** Between two extensions that failed for another reason than the network, in ms. */
 const EXTEND_AGAIN = 500;
 /** Timers stand still while the machine sleeps; leases do not. The longest of them, in ms. */
 const TICK = 200;
+/**
+ * How long a lock may be in doubt, in ms: the wall clock alone has passed its deadline, because it was
+ * set, or because the machine slept and the monotonic clock stood still. The cluster knows.
+ */
+const DOUBT_MAX = 1_000;
+/** How long a node may be silent then before another is asked: within the whole, three are. */
+const DOUBT_HEDGE = 250;
 /** How long a lock is tried to be given back, in ms. */
 const RELEASE_MAX = 2_000;
-/** What a node has to answer that before another is asked: within the whole, three are. */
-const RELEASE_GRACE = 650;
+/** How long a node may be silent about that before another is asked: within the whole, three are. */
+const RELEASE_HEDGE = 400;
 
 /** A lock while it is held: what a routine has to know. */
 export interface HeldLock extends Reliance {
@@ -33,12 +41,23 @@ export interface HeldLock extends Reliance {
   readonly fencingToken: number;
   /**
    * Aborted when the lock may not be relied on any more, with a {@link LockLostError}: the deadline has
-   * passed by the monotonic or the wall clock (no network is needed to know that), or the cluster says
-   * that the lock is gone. Aborted as well when the caller's own signal is, with its reason: then the
+   * passed by the monotonic clock (no network is needed to know that), the wall clock has passed it and
+   * the cluster does not confirm the lock within 1 s, or the cluster says that the lock is gone. Aborted as well when the caller's own signal is, with its reason: then the
    * lock is held until it is given back. Timers tell, at most 200 ms late (where the process was
    * paused, as soon as it goes on); {@link Reliance.remaining} reads the clocks.
    */
   readonly signal: AbortSignal;
+}
+
+/** What a lock has to know beside the grant. */
+export interface Terms {
+  /** The client that it was taken with. */
+  readonly owner: object;
+  /** Whether the uuid was made for this lock: then no other grant has it. */
+  readonly ours: boolean;
+  readonly signal: AbortSignal | null | undefined;
+  /** Is called when the lock is over. */
+  readonly over: () => void;
 }
 
 /** A lock whose lease is extended until it is given back; made by {@link Evermind.lock}. */
@@ -48,8 +67,7 @@ export class Lock implements HeldLock {
   readonly uuid: string;
   readonly fencingToken: number;
   readonly #transport: Transport;
-  /** Whether the uuid was made for this lock: then no other grant has it. */
-  readonly #ours: boolean;
+  readonly #terms: Terms;
   /** ms */
   readonly #lease: number;
   readonly #routine = new AbortController();
@@ -63,20 +81,22 @@ export class Lock implements HeldLock {
   #extending: Promise<void> | undefined;
   #extendAgainAt = -Infinity;
   #trouble: unknown;
+  /** Since when the lock is in doubt (monotonic). */
+  #doubted: number | undefined;
   #lost: LockLostError | undefined;
   #released: Promise<boolean> | undefined;
   #stopTicking: () => void = () => undefined;
 
   /** @internal */
-  constructor(transport: Transport, reply: Reply, ours: boolean, signal: AbortSignal | undefined) {
+  constructor(transport: Transport, reply: Reply, terms: Terms) {
     const grant = reply.body as AcquireResponse;
     this.key = grant.config.key;
     this.uuid = grant.config.uuid;
     this.fencingToken = grant.fencingToken;
     this.#transport = transport;
-    this.#ours = ours;
+    this.#terms = terms;
     this.#lease = grant.config.lease;
-    this.#unfollow = follow(this.#routine, signal);
+    this.#unfollow = follow(this.#routine, terms.signal);
     this.#renew(reply, grant.waited, grant.expiresIn);
   }
 
@@ -104,6 +124,15 @@ export class Lock implements HeldLock {
   }
 
   /**
+   * Whether that client holds it by this lock, for all that is known here.
+   *
+   * @internal
+   */
+  isHeldBy(owner: object): boolean {
+    return this.#terms.owner === owner && !this.#lost && !this.#released;
+  }
+
+  /**
    * Gives the lock back; again, it does nothing. Resolves to whether a node confirmed it, within 2 s:
    * if not, the lock ends with its lease.
    *
@@ -115,14 +144,17 @@ export class Lock implements HeldLock {
 
   async #release(): Promise<boolean> {
     // After a pause of the process this may run before the timer that would have told.
-    if (this.remaining() <= 0) this.#lose(this.#trouble);
+    if (this.#isPast()) this.#lose(this.#trouble);
+    const doubted = this.remaining() <= 0;
     this.#stopTicking();
     this.#over.abort();
     this.#unfollow();
+    this.#terms.over();
     // The caller may have taken the lock anew under its own uuid: that grant is not this one's to end.
-    if (this.#lost && !this.#ours) throw this.#lost;
+    if (this.#lost && !this.#terms.ours) throw this.#lost;
     const error = await giveBack(this.#transport, this.key, this.uuid);
-    if (isOver(error)) this.#lose(error);
+    // A release that is confirmed says that the lock was held until then.
+    if (isOver(error) || (doubted && error)) this.#lose(error);
     if (this.#lost) throw this.#lost;
     return error === undefined;
   }
@@ -135,33 +167,60 @@ export class Lock implements HeldLock {
 
   readonly #tick = (): void => {
     if (this.#lost) return;
+    if (this.#isPast()) {
+      this.#lose(this.#trouble);
+      return;
+    }
     const remaining = this.remaining();
-    if (remaining <= 0) {
+    if (remaining > 0) this.#doubted = undefined;
+    else if (this.#doubted === undefined) {
+      this.#doubted = monotonic();
+      void this.#confirm();
+    } else if (monotonic() - this.#doubted >= DOUBT_MAX) {
       this.#lose(this.#trouble);
       return;
     }
     // When only two thirds of the lease are left to rely on: two more tries fit before it ends.
     const until = Math.max(remaining - (this.#lease * 2) / 3, this.#extendAgainAt - monotonic());
     if (until <= 0) this.#extending ??= this.#extend();
-    const pause = Math.min(TICK, remaining, until > 0 ? until : TICK);
+    const pause = Math.min(TICK, remaining > 0 ? remaining : TICK, until > 0 ? until : TICK);
     this.#stopTicking = later(Math.max(1, pause), this.#tick);
   };
 
+  /** Whether the deadline has passed by the clock that nobody sets: then it has, whatever else. */
+  #isPast(): boolean {
+    return this.#deadline.monotonic <= monotonic();
+  }
+
+  /** Asks the cluster whether the lock is held: it is moved by the least there is. */
+  async #confirm(): Promise<void> {
+    await this.#ask(1, DOUBT_HEDGE);
+  }
+
   async #extend(): Promise<void> {
-    const { key, uuid } = this;
     // So that at most one lease is left: the time used since the last extension. Counted from the
     // answer's arrival, which is after the cluster counted: never too much.
     const unused = Math.max(0, this.#left - (monotonic() - this.#received));
     const extendBy = Math.max(1, Math.floor(Math.min(this.#lease, FILL_MAX) - unused));
+    // A node that hangs must not use up what is left: there is time for the other two.
+    await this.#ask(extendBy, Math.max(EXTEND_HEDGE_MIN, Math.min(this.#lease / 10, EXTEND_HEDGE_MAX)));
+    this.#extending = undefined;
+  }
+
+  /** Moves the end of the lease. Never rejects. */
+  async #ask(extendBy: number, hedge: number): Promise<void> {
+    const { key, uuid } = this;
     try {
       const reply = await this.#transport.call({
         method: 'POST',
         path: '/lock/extend',
         body: { key, uuid, extendBy },
         named: true,
-        // A node that hangs must not use up what is left: there is time for the other two.
-        grace: Math.max(EXTEND_GRACE_MIN, this.#lease / 6),
+        hedge,
         signal: this.#over.signal,
+        onTrouble: (error) => {
+          this.#trouble = error;
+        },
       });
       if (reply.error) throw reply.error;
       if (!hasNumbers(reply, 'expiresIn', 'fencingToken')) throw notUnderstood();
@@ -179,8 +238,6 @@ export class Lock implements HeldLock {
       this.#trouble = error;
       this.#extendAgainAt = monotonic() + EXTEND_AGAIN;
       if (isOver(error)) this.#lose(error);
-    } finally {
-      this.#extending = undefined;
     }
   }
 
@@ -190,6 +247,7 @@ export class Lock implements HeldLock {
       const message = `the lock ${JSON.stringify(this.key)} was lost: ${why}`;
       this.#lost = new LockLostError(message, { code: 'lock_lost', cause });
       this.#over.abort();
+      this.#terms.over();
       this.#routine.abort(this.#lost);
     }
     return this.#lost;
@@ -227,7 +285,7 @@ export async function giveBack(
       path: '/lock/release',
       body: { key, uuid },
       named: true,
-      grace: RELEASE_GRACE,
+      hedge: RELEASE_HEDGE,
       signal: end.signal,
     });
     return reply.error;

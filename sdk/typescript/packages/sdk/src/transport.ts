@@ -1,6 +1,7 @@
 import { monotonic } from './clock.js';
 import { Course } from './course.js';
 import { Endpoints } from './endpoints.js';
+import type { EvermindError } from './errors.js';
 import {
   type Fetch,
   type FetchInit,
@@ -10,7 +11,8 @@ import {
   unanswered,
   wasNeverSent,
 } from './exchange.js';
-import { follow, pause } from './timers.js';
+import { places } from './places.js';
+import { follow, later, pause, throwIfAborted } from './timers.js';
 import { uuid } from './uuid.js';
 
 /** A server answers within the waiting window and 10 s; the rest is for the way there and back. */
@@ -25,10 +27,15 @@ const SLICE = 25_000;
  */
 const RELIEF = 12_000;
 const RELIEF_ALONE = 24_000;
+/** As often it is at least where a proxy cuts waiting requests earlier, in ms. */
+const RELIEF_MIN = 1_000;
+/**
+ * How long the first node may be silent before a second is asked the same, in ms: one that is frozen
+ * must cost less than a third of a lease. Doubled for each further one.
+ */
+const HEDGE = 1_000;
 /** How long after it was stopped a request may go on pretending to be under way, in ms. */
 const HANG = 1_000;
-/** Statuses that say: come again. */
-const PASSING = [429, 503, 504];
 
 /** One call, whatever it is, as often as it is sent. */
 export interface Call {
@@ -41,9 +48,13 @@ export interface Call {
   readonly window?: number;
   /** What a node has to answer beyond that, in ms, before another is asked. */
   readonly grace?: number;
+  /** How long the first node may be silent before the next is asked the same, in ms. */
+  readonly hedge?: number;
   /** Whether to repeat nothing that may have been carried out. */
   readonly once?: boolean;
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignal | null | undefined;
+  /** Is told what went wrong with a try, although the call goes on. */
+  readonly onTrouble?: (error: EvermindError) => void;
 }
 
 /** One request under way. */
@@ -52,81 +63,149 @@ interface Try {
   /** ms of the monotonic clock. */
   readonly sent: number;
   readonly outcome: Promise<Outcome>;
+  /** Ends it. */
+  readonly stop: () => void;
+}
+
+/** What came first of the tries under way, and of which. */
+interface First {
+  readonly outcome: Outcome;
+  readonly by: Try;
 }
 
 /** Sends calls to the nodes of one cluster until one of them answers. */
 export class Transport {
   readonly #endpoints: Endpoints;
   readonly #headers: Record<string, string>;
-  readonly #fetch: Fetch;
+  readonly #fetch: Fetch | undefined;
 
+  /** @throws TypeError for an endpoint or a `fetch` that cannot be used. */
   constructor(
     endpoint: string | readonly string[] | undefined,
     headers: Record<string, string>,
-    fetch: Fetch = globalThis.fetch,
+    fetch: Fetch | undefined,
   ) {
-    this.#endpoints = new Endpoints(endpoint);
+    this.#endpoints = new Endpoints(endpoint ?? undefined);
+    if (fetch != null && typeof fetch !== 'function') throw new TypeError('fetch is not a function');
     this.#headers = headers;
-    this.#fetch = fetch;
+    this.#fetch = fetch ?? undefined;
   }
 
   /**
    * Sends a call until a node answers it, round the endpoints: again after network failures, 429,
-   * 503 and 504, for at most 30 s of trouble. A long wait goes in slices, each the same request under
-   * the same `Idempotency-Key`: the server takes it for the one that stands in line already, leaves
-   * the terms of the wait as they are (its window, its cost, its place), and answers both.
+   * 503, 504 and what a proxy says of a node that it cannot reach, for at most 30 s of trouble. A node
+   * that is silent for a second is not waited for: the next is asked the same, and the first answer
+   * counts. A long wait goes in slices, each the same request under the same `Idempotency-Key`: the
+   * server takes it for the one that stands in line already, leaves the terms of the wait as they are
+   * (its window, its cost, its place), and answers both.
    *
    * @throws the signal's reason once it is aborted; {@link UnavailableError} where no node answered.
    */
   async call(call: Call): Promise<Reply> {
-    const { window = 0, grace = GRACE } = call;
-    const sliced = window + grace > SLICE;
-    const limit = sliced ? SLICE : window + grace;
-    // Where a wait is not sliced, this only sees to it that no runtime's `fetch` can hang.
-    const relief = sliced ? (this.#endpoints.count > 1 ? RELIEF : RELIEF_ALONE) : limit + HANG;
-    const headers = { ...this.#headers };
-    if (call.body) headers['Content-Type'] = 'application/json';
-    if (call.named) headers['Idempotency-Key'] = uuid();
-    const init = { method: call.method, headers, body: call.body ? JSON.stringify(call.body) : null };
-
+    throwIfAborted(call.signal);
+    if (!this.#fetch && typeof globalThis.fetch !== 'function') {
+      throw new TypeError('this runtime has no global fetch: give the client one, as its option `fetch`');
+    }
     // Ends every request that is still under way when the call is over.
     const end = new AbortController();
     const unfollow = follow(end, call.signal);
+    // What only looks or extends never waits for a place.
+    const leave = call.window ? await places.take(end.signal) : undefined;
     try {
-      const start = monotonic();
-      const course = new Course(start, window);
-      let older: Try | undefined;
-      for (;;) {
-        end.signal.throwIfAborted();
-        const newer = this.#send(call.path, init, limit, end.signal);
-        const outcome = await firstOf(newer, older, relief, end.signal);
-        end.signal.throwIfAborted();
-        if (outcome?.reply && !isPassing(outcome)) return outcome.reply;
-        this.#endpoints.leave(newer.endpoint);
-        const now = monotonic();
-        if (!outcome && now - start < window + grace) {
-          // It stands in line, as it should: the next request takes over from it.
-          course.stood();
-          older = newer;
-          continue;
-        }
-        const wait = mayRepeat(call, outcome)
-          ? course.setback(newer.sent, now, outcome?.broken ?? false, stayAway(outcome), Math.random())
-          : undefined;
-        if (wait !== undefined) await pause(wait, end.signal);
-        else if (outcome?.reply) return outcome.reply;
-        else throw outcome?.error ?? unanswered();
-      }
+      throwIfAborted(end.signal);
+      return await this.#call(call, end.signal);
     } finally {
+      leave?.();
       unfollow();
       end.abort();
     }
   }
 
-  #send(path: string, init: Omit<FetchInit, 'signal'>, limit: number, end: AbortSignal): Try {
-    const endpoint = this.#endpoints.current;
+  async #call(call: Call, end: AbortSignal): Promise<Reply> {
+    const { window = 0, grace = GRACE, hedge = HEDGE } = call;
+    const limit = Math.min(window + grace, SLICE);
+    const headers = { ...this.#headers };
+    if (call.body) headers['Content-Type'] = 'application/json';
+    if (call.named) headers['Idempotency-Key'] = uuid();
+    const init = { method: call.method, headers, body: call.body ? JSON.stringify(call.body) : null };
+
+    const start = monotonic();
+    const course = new Course(start, window);
+    const several = this.#endpoints.count > 1;
+    // Behind one endpoint there may be several nodes: another connection may reach another.
+    const hedged = !call.once && (several || call.hedge !== undefined);
+    let relief = several ? RELIEF : RELIEF_ALONE;
+    let endpoint = this.#endpoints.current;
+    let older: Try | undefined;
+    for (let hedges = 0; ;) {
+      throwIfAborted(end);
+      const newer = this.#send(endpoint, call.path, init, limit, end);
+      // Beyond its limit, this only sees to it that no runtime's `fetch` can hang.
+      let patience = limit + HANG;
+      if (!call.once && window + grace > SLICE) patience = relief;
+      if (hedged && (hedges === 0 || monotonic() - start >= window)) {
+        patience = Math.min(patience, hedge * 2 ** hedges);
+      }
+      const first = await firstOf(newer, older, patience, end);
+      throwIfAborted(end);
+      const outcome = first?.outcome;
+      if (first && outcome?.reply && !isPassing(outcome)) {
+        // What is not of this API is the caller's to hear, but the next call had better go elsewhere.
+        if (outcome.reply.foreign) this.#endpoints.leave(first.by.endpoint);
+        else this.#endpoints.stay(first.by.endpoint);
+        return outcome.reply;
+      }
+      const now = monotonic();
+      if (outcome?.error) call.onTrouble?.(outcome.error);
+      endpoint = this.#endpoints.after(newer.endpoint);
+      if (!outcome && now - start < window + grace) {
+        // It stands in line, as it should, or its node is silent: the next takes over from it.
+        if (now - start < window) course.stood();
+        else {
+          course.doubt(start + window);
+          call.onTrouble?.(unanswered());
+        }
+        hedges += 1;
+        // Not before the newest one stands in line.
+        if (older) later(HANG, older.stop);
+        older = newer;
+        continue;
+      }
+      this.#endpoints.leave(newer.endpoint);
+      endpoint = this.#endpoints.after(newer.endpoint);
+      const cut = outcome?.reply?.foreign === true;
+      // A proxy that cuts what stands in line will do so again: the next request is relieved before.
+      if (cut && now - start < window)
+        relief = Math.max(RELIEF_MIN, Math.min(relief, (now - newer.sent) * 0.8));
+      const broken = cut || (outcome?.broken ?? false);
+      const wait = mayRepeat(call, outcome)
+        ? course.setback(newer.sent, now, broken, stayAway(outcome), Math.random())
+        : undefined;
+      if (wait !== undefined) await pause(wait, end);
+      else if (outcome?.reply) return outcome.reply;
+      else throw outcome?.error ?? unanswered();
+    }
+  }
+
+  #send(
+    endpoint: number,
+    path: string,
+    init: Omit<FetchInit, 'signal'>,
+    limit: number,
+    end: AbortSignal,
+  ): Try {
     const url = this.#endpoints.url(endpoint, path);
-    return { endpoint, sent: monotonic(), outcome: exchange(this.#fetch, url, init, limit, end) };
+    const own = new AbortController();
+    const unfollow = follow(own, end);
+    const outcome = exchange(this.#fetch, url, init, limit, own.signal).finally(unfollow);
+    return {
+      endpoint,
+      sent: monotonic(),
+      outcome,
+      stop: () => {
+        own.abort();
+      },
+    };
   }
 }
 
@@ -140,15 +219,15 @@ async function firstOf(
   older: Try | undefined,
   relief: number,
   end: AbortSignal,
-): Promise<Outcome | undefined> {
+): Promise<First | undefined> {
   const done = new AbortController();
   const unfollow = follow(done, end);
-  const ways: Promise<Outcome | undefined>[] = [
-    newer.outcome,
-    pause(relief, done.signal).then(() => undefined),
-  ];
+  const late = newer.outcome.then((outcome) => ({ outcome, by: newer }));
+  const ways: Promise<First | undefined>[] = [late, pause(relief, done.signal).then(() => undefined)];
   if (older) {
-    const answer = older.outcome.then((old) => (old.reply && !isPassing(old) ? old : newer.outcome));
+    const answer = older.outcome.then((outcome) =>
+      outcome.reply && !isPassing(outcome) ? { outcome, by: older } : late,
+    );
     ways.push(answer);
   }
   try {
@@ -159,9 +238,15 @@ async function firstOf(
   }
 }
 
-/** Whether an answer, softened or not, says to come again. */
-function isPassing({ error }: Outcome): boolean {
-  return PASSING.includes(error?.status ?? 0);
+/**
+ * Whether an answer, softened or not, says to come again: the API's 429, 503 and 504, and any failure
+ * of a proxy that speaks for a node it cannot reach, or did not hear from.
+ */
+function isPassing({ reply, error }: Outcome): boolean {
+  const status = error?.status ?? 0;
+  if (reply?.foreign && error?.code !== 'redirected')
+    return status >= 500 || status === 429 || status === 408;
+  return [429, 503, 504].includes(status);
 }
 
 /** Whether a repetition can do no harm. */
