@@ -94,7 +94,7 @@ impl Workload {
     }
 }
 
-/// Fails if nothing was done.
+/// Fails if nothing was done, or if anything failed: its figures are of something else then.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     crate::allow_many_connections();
     let tally = crate::single_threaded()?.block_on(measure(args))?;
@@ -107,6 +107,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if tally.is_empty() {
         return Err(nothing_done(tally.main_error()));
     }
+    let failed = tally.failures();
+    if failed > 0 {
+        return Err(some_failed(failed, tally.main_error()));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -117,7 +121,23 @@ fn nothing_done(why: Option<&str>) -> Failure {
             .hint("measure for longer, for example --duration 10s")
             .code(exit::UNAVAILABLE);
     };
-    let (code, hint) = match why {
+    let (code, hint) = advice(why);
+    Failure::new(format!("nothing was done: {why}"))
+        .hint(hint)
+        .code(code)
+}
+
+/// The figures are out, and some requests are not in them.
+fn some_failed(failed: u64, most: Option<&str>) -> Failure {
+    let why = most.unwrap_or_default();
+    let (code, hint) = advice(why);
+    Failure::new(format!("{failed} requests failed, most of them: {why}"))
+        .hint(hint)
+        .code(code)
+}
+
+fn advice(why: &str) -> (u8, &'static str) {
+    match why {
         "unauthorized" | "licence_inactive" | "quota_exceeded" => (
             exit::REFUSED,
             "give an API key of an active licence with allowance left: --api-key or EVERMIND_API_KEY",
@@ -134,10 +154,7 @@ fn nothing_done(why: Option<&str>) -> Failure {
             exit::UNAVAILABLE,
             "`evermind cluster` shows whether a majority of nodes is up",
         ),
-    };
-    Failure::new(format!("nothing was done: {why}"))
-        .hint(hint)
-        .code(code)
+    }
 }
 
 /// A duration that something can be counted in.
@@ -255,9 +272,10 @@ mod tests {
             (Some("lock_held"), exit::NOT_ACQUIRED),
             (Some("cannot connect"), exit::UNAVAILABLE),
         ] {
-            let failure = nothing_done(why);
-            assert_eq!(failure.code, code, "{why:?}");
-            assert!(failure.hint.is_some());
+            for failure in [nothing_done(why), some_failed(7, why)] {
+                assert_eq!(failure.code, code, "{why:?}");
+                assert!(failure.hint.is_some());
+            }
         }
     }
 }

@@ -10,11 +10,12 @@ const DEFAULT_URLS: &str = "http://127.0.0.1:7601,http://127.0.0.1:7602,http://1
 /// Which cluster.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Nodes {
-    /// Nodes to talk to, comma-separated; the next is tried when one fails
+    /// Nodes to talk to, comma-separated; one is chosen at random, and left when it fails or is slow
     #[arg(long, env = "EVERMIND_BASE_URL", value_name = "URL,…", default_value = DEFAULT_URLS)]
     #[arg(value_delimiter = ',', hide_default_value = true)]
     #[arg(
-        long_help = "Nodes to talk to, comma-separated; the next is tried when one fails.\n\
+        long_help = "Nodes to talk to, comma-separated; one is chosen at random, and left when it \
+        fails or is slow.\n\
         The default is the cluster of `evermind dev`: ports 7601 to 7603 of this machine."
     )]
     url: Vec<String>,

@@ -107,6 +107,11 @@ impl From<Error> for Failure {
                 UNAVAILABLE,
                 "is the cluster running? --url or EVERMIND_BASE_URL says where; `evermind dev` starts one here",
             ),
+            Error::Unavailable { .. } => (
+                UNAVAILABLE,
+                "is the node behind that proxy up? give the addresses of all nodes with --url or EVERMIND_BASE_URL",
+            ),
+            Error::Redirected { location, .. } => (OTHER, redirected(location)),
             Error::NotUnderstood { .. } => (OTHER, "is --url the address of an Evermind node?"),
             Error::Request(_) => (OTHER, "see --help for what is allowed"),
             Error::Refused(problem) => of_code(&problem.code),
@@ -120,6 +125,14 @@ impl From<Error> for Failure {
             None => error.to_string(),
         };
         Self::new(message).hint(hint).code(code)
+    }
+}
+
+fn redirected(location: &str) -> &'static str {
+    if location.starts_with("https://") {
+        "TLS is not spoken here yet: give a plain http:// address with --url or EVERMIND_BASE_URL, of the node itself or of a local proxy that adds TLS"
+    } else {
+        "give the address that it redirects to, or the node's own, with --url or EVERMIND_BASE_URL"
     }
 }
 
@@ -165,7 +178,7 @@ fn of_code(code: &Code) -> (u8, &'static str) {
         Code::RateLimited | Code::LimitReached => (NOT_ACQUIRED, "try again later"),
         Code::NoLeader => (
             UNAVAILABLE,
-            "a majority of nodes must be up: see `evermind cluster`",
+            "a majority of the nodes is not reachable: `evermind cluster` shows which are up",
         ),
         Code::OutcomeUnknown => (
             UNAVAILABLE,
@@ -220,6 +233,21 @@ mod tests {
             (Error::NoEndpoint, USAGE),
             (Error::ApiKey, USAGE),
             (Error::AdminToken, USAGE),
+            (
+                Error::Unavailable {
+                    endpoint: endpoint.clone(),
+                    status: 502,
+                },
+                UNAVAILABLE,
+            ),
+            (
+                Error::Redirected {
+                    endpoint: endpoint.clone(),
+                    status: 301,
+                    location: "https://a".to_owned(),
+                },
+                OTHER,
+            ),
             (Error::Unreachable { endpoint, why }, UNAVAILABLE),
             (may_be_made, UNAVAILABLE),
         ] {

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::connection::Nodes;
 use crate::exit::{self, Failure};
 use crate::output;
+use crate::patience::{self, SLOW};
 
 /// More than any key.
 const STDIN_BYTES_MAX: u64 = 4096;
@@ -80,26 +81,30 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let outcome = match &args.command {
         Command::Create { .. } => {
             let making = client.create_api_key(licence_key);
-            runtime.block_on(making).map(|answer| {
-                eprintln!(
-                    "made {}; the key itself is shown this once: keep it now\n\
+            runtime
+                .block_on(patience::told(&client, SLOW, making))
+                .map(|answer| {
+                    eprintln!(
+                        "made {}; the key itself is shown this once: keep it now\n\
                      hint: `evermind keys delete -` deletes the key that it reads from stdin",
-                    answer.value.id
-                );
-                (answer.body, answer.value.api_key)
-            })
+                        answer.value.id
+                    );
+                    (answer.body, answer.value.api_key)
+                })
         }
         Command::Delete { api_key, .. } => {
             let read = api_key_of(api_key, std::io::stdin())?;
             let api_key = sound(SecretKind::ApiKey, &read)?;
             let deleting = client.delete_api_key(licence_key, api_key);
-            runtime.block_on(deleting).map(|()| {
-                let body = json!({ "deleted": true }).to_string();
-                (
-                    body,
-                    "deleted: every node refuses this API key now".to_owned(),
-                )
-            })
+            runtime
+                .block_on(patience::told(&client, SLOW, deleting))
+                .map(|()| {
+                    let body = json!({ "deleted": true }).to_string();
+                    (
+                        body,
+                        "deleted: every node refuses this API key now".to_owned(),
+                    )
+                })
         }
     };
     match outcome {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::exit::{self, Failure, OTHER};
 use crate::operator::Operator;
 use crate::output;
+use crate::patience::{self, SLOW};
 
 const ID: &str = "The licence's id, as in lic_2; list shows them";
 
@@ -128,7 +129,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     | Command::DeleteKey { common, .. }
     | Command::Revoke { common, .. }) = &args.command;
     let client = common.operator.client()?;
-    match crate::single_threaded()?.block_on(answer(&client, &args.command)) {
+    match crate::single_threaded()?.block_on(patience::told(
+        &client,
+        SLOW,
+        answer(&client, &args.command),
+    )) {
         Ok((body, _)) if common.json => output::line(&body)?,
         Ok((_, text)) => output::write(&text)?,
         Err(error) => {

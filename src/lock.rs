@@ -9,14 +9,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use evermind_client::{Acquire, Client, Error, Wait};
+use evermind_client::{Acquire, Client, Error, WAIT_MAX, Wait};
 
 use crate::connection::Connection;
 use crate::exit::{self, Failure};
-use crate::{duration, output, table};
-
-/// Who waits for a lock as long as this is told so.
-const TELL_AFTER: Duration = Duration::from_secs(2);
+use crate::{duration, output, patience, table};
 
 /// Take, extend, give back and look at locks; run a command under one
 #[derive(Debug, clap::Args)]
@@ -105,8 +102,8 @@ struct Taking {
     /// How long the lock is held unless it is extended, up to 24h
     #[arg(long, value_parser = duration::parse, value_name = "TIME", default_value = "10s")]
     lease: Duration,
-    /// How long to stand in line at most, up to 10m; 0: not for a lock that is held [default: 5s]
-    #[arg(long, value_parser = duration::parse, value_name = "TIME")]
+    /// Maximum time to wait for a lock that is held, up to 30m; 0: do not wait [default: 5s]
+    #[arg(long, value_parser = wait, value_name = "TIME")]
     #[arg(conflicts_with_all = ["retry_attempts", "retry_delay", "retry_jitter"])]
     wait: Option<Duration>,
     /// The same in the words of the API: how many times polling would try again
@@ -131,6 +128,19 @@ struct Taking {
     /// A name of your own for this acquisition: 1 to 128 visible ASCII characters
     #[arg(long)]
     uuid: Option<String>,
+}
+
+/// A time to wait that the client can keep.
+fn wait(text: &str) -> Result<Duration, String> {
+    let wait = duration::parse(text)?;
+    if wait <= WAIT_MAX {
+        Ok(wait)
+    } else {
+        let most = WAIT_MAX.as_secs() / 60;
+        Err(format!(
+            "a wait takes at most {most}m; repeat the command to wait for longer"
+        ))
+    }
 }
 
 impl Taking {
@@ -181,7 +191,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 async fn answer(client: &Client, command: &Command) -> Result<(String, String), Error> {
     Ok(match command {
         Command::Acquire { taking, .. } => {
-            let answer = told(&taking.key, client.acquire(&taking.request())).await?;
+            let answer = told(client, &taking.key, client.acquire(&taking.request())).await?;
             let grant = answer.value;
             let text = format!(
                 "acquired {}\nuuid   {}\ntoken  {}\nlease  {} left\n",
@@ -193,7 +203,8 @@ async fn answer(client: &Client, command: &Command) -> Result<(String, String), 
             (answer.body, text)
         }
         Command::Extend { key, uuid, by, .. } => {
-            let answer = client.extend(key, uuid, duration::as_ms(*by)).await?;
+            let extending = client.extend(key, uuid, duration::as_ms(*by));
+            let answer = patience::told(client, patience::SLOW, extending).await?;
             let left = duration::show(answer.value.expires_in_ms);
             let text = format!(
                 "extended {key}\ntoken  {}\nlease  {left} left\n",
@@ -201,12 +212,12 @@ async fn answer(client: &Client, command: &Command) -> Result<(String, String), 
             );
             (answer.body, text)
         }
-        Command::Release { key, uuid, .. } => (
-            client.release(key, uuid).await?.body,
-            format!("released {key}\n"),
-        ),
+        Command::Release { key, uuid, .. } => {
+            let answer = patience::told(client, patience::SLOW, client.release(key, uuid)).await?;
+            (answer.body, format!("released {key}\n"))
+        }
         Command::Show { key, stale, .. } => {
-            let answer = client.show(key, *stale).await?;
+            let answer = patience::told(client, patience::SLOW, client.show(key, *stale)).await?;
             (answer.body, locks(&[answer.value]))
         }
         Command::List {
@@ -216,9 +227,8 @@ async fn answer(client: &Client, command: &Command) -> Result<(String, String), 
             stale,
             ..
         } => {
-            let answer = client
-                .list(prefix, cursor.as_deref(), *limit, *stale)
-                .await?;
+            let listing = client.list(prefix, cursor.as_deref(), *limit, *stale);
+            let answer = patience::told(client, patience::SLOW, listing).await?;
             if let Some(cursor) = &answer.value.cursor {
                 let more = crate::quote::line(&["--cursor", cursor]);
                 eprintln!("hint: there are more: repeat with {more}");
@@ -230,16 +240,9 @@ async fn answer(client: &Client, command: &Command) -> Result<(String, String), 
 }
 
 /// Waits for a lock, and says so where that takes long.
-async fn told<T>(key: &str, acquired: impl Future<Output = T>) -> T {
-    let mut acquired = std::pin::pin!(acquired);
-    tokio::select! {
-        biased;
-        acquired = &mut acquired => acquired,
-        () = tokio::time::sleep(TELL_AFTER) => {
-            eprintln!("evermind: waiting for {key}: it is held, or no node can grant it yet");
-            acquired.await
-        }
-    }
+async fn told<T>(client: &Client, key: &str, acquired: impl Future<Output = T>) -> T {
+    let quiet = format!("waiting for {key}: it is held, or no node can grant it yet");
+    patience::told(client, &quiet, acquired).await
 }
 
 fn locks(locks: &[evermind_client::LockInfo]) -> String {

@@ -17,6 +17,7 @@ mod licences;
 mod lock;
 mod operator;
 mod output;
+mod patience;
 mod quote;
 mod secret;
 mod serve;

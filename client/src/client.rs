@@ -3,6 +3,7 @@
 mod accounts;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, Method};
@@ -13,17 +14,33 @@ use uuid::Uuid;
 use crate::clock::Moment;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Problem};
-use crate::exchange::{Call, Exchange, Failure, Reply};
+use crate::exchange::{Call, Exchange, Reply};
+use crate::flight::Flight;
 use crate::messages::{Acquire, Answer, ClusterInfo, Extended, Grant, LockInfo, LocksPage};
-use crate::retry::{Course, Setback};
+use crate::verdict::{Verdict, judge};
+use crate::waiting::Waiting;
+
+/// A server answers within the waiting window and 10 s; a bit more is for the way there and back.
+const ANSWER_GRACE: Duration = Duration::from_secs(12);
+/// A node that is well answers what needs no wait in a hundredth of this. A tenth of the default
+/// lease, so that an extension gets past two frozen nodes in time.
+const HEDGE_AFTER: Duration = Duration::from_secs(1);
+/// Releasing twice harms nothing, and another waits for it.
+const HEDGE_RELEASE_AFTER: Duration = Duration::from_millis(500);
+const RELEASE: &str = "/lock/release";
 
 /// A client of one cluster under one API key, one admin token, or none. Keeps connections open
 /// between calls.
 pub struct Client {
     endpoints: Vec<Endpoint>,
-    /// Where the next call goes: an endpoint that failed is left behind.
-    current: AtomicUsize,
-    exchange: Exchange,
+    /// Where the next call goes first: to the endpoint that answered last. An endpoint that failed is
+    /// left behind.
+    pub(crate) current: AtomicUsize,
+    pub(crate) exchange: Arc<Exchange>,
+    /// What a request may take beyond its wait.
+    pub(crate) answer_grace: Duration,
+    /// What keeps the newest call from being answered.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Client {
@@ -66,19 +83,38 @@ impl Client {
         if endpoints.is_empty() {
             return Err(Error::NoEndpoint);
         }
+        // Anywhere, so that many clients with one list do not all go to its first node.
+        let random = getrandom::u64().map_err(|error| Error::Request(error.to_string()))?;
+        let start = usize::try_from(random % endpoints.len() as u64).unwrap_or(0);
         Ok(Self {
             endpoints,
-            current: AtomicUsize::new(0),
-            exchange: Exchange::new(authorization),
+            current: AtomicUsize::new(start),
+            exchange: Arc::new(Exchange::new(authorization)),
+            answer_grace: ANSWER_GRACE,
+            trouble: Mutex::new(None),
         })
     }
 
-    /// Waits at most this long for an answer beyond the waiting window, then goes to another node
-    /// with the same request. The default is 12 s, which outlasts the server's own bound.
+    /// Waits at most this long for an answer beyond the waiting window, then takes the request for
+    /// lost. The default is 12 s, which outlasts the server's own bound. Another node is asked too
+    /// after half of this, or after 1 s (a release: 0.5 s) if that is less.
     #[must_use]
     pub fn with_answer_grace(mut self, grace: Duration) -> Self {
-        self.exchange.answer_grace = grace;
+        self.answer_grace = grace;
         self
+    }
+
+    /// Goes to the first endpoint first. Without this a client starts at a random one.
+    #[must_use]
+    pub fn in_order(self) -> Self {
+        self.current.store(0, Ordering::Relaxed);
+        self
+    }
+
+    /// What has kept the call under way from being answered so far, for people.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone()
     }
 
     /// Where this client goes.
@@ -93,9 +129,8 @@ impl Client {
         request
             .uuid
             .get_or_insert_with(|| Uuid::now_v7().to_string());
-        let body = serde_json::to_vec(&request).map_err(|e| Error::Request(e.to_string()))?;
-        self.operation("/lock/acquire", body, request.wait.window_max())
-            .await
+        let (waiting, call) = Waiting::new(request, Moment::now())?;
+        answer(self.fly(call, Some(waiting)).await?)
     }
 
     /// Moves the end of a lease by `extend_by_ms` (1 to 86,400,000).
@@ -106,30 +141,20 @@ impl Client {
         extend_by_ms: u64,
     ) -> Result<Answer<Extended>, Error> {
         let body = json!({ "key": key, "uuid": uuid, "extendBy": extend_by_ms });
-        self.operation(
-            "/lock/extend",
-            body.to_string().into_bytes(),
-            Duration::ZERO,
-        )
-        .await
+        self.operation("/lock/extend", body.to_string()).await
     }
 
     /// Gives a lock, or a place in line, back. The value is the server's whole answer.
     pub async fn release(&self, key: &str, uuid: &str) -> Result<Answer<serde_json::Value>, Error> {
         let body = json!({ "key": key, "uuid": uuid });
-        self.operation(
-            "/lock/release",
-            body.to_string().into_bytes(),
-            Duration::ZERO,
-        )
-        .await
+        self.operation(RELEASE, body.to_string()).await
     }
 
     /// A held lock; free is [`crate::Code::LockNotFound`]. `stale` answers from the node's own
     /// state, however old.
     pub async fn show(&self, key: &str, stale: bool) -> Result<Answer<LockInfo>, Error> {
-        let consistency = if stale { "?consistency=stale" } else { "" };
-        self.look(format!("/v1/locks/{}{consistency}", encode(key)))
+        let consistency = if stale { "&consistency=stale" } else { "" };
+        self.look(format!("/v1/locks?key={}{consistency}", encode(key)))
             .await
     }
 
@@ -163,87 +188,77 @@ impl Client {
     /// Whether one node knows a leader and has applied what was committed when it started. Asked
     /// once, of this endpoint alone.
     pub async fn is_ready(&self, endpoint: &Endpoint) -> Result<bool, Error> {
-        Ok(self.ask(endpoint, "/readyz").await?.status == 200)
+        match self.ask(endpoint, "/readyz").await {
+            Ok(reply) => Ok(reply.status == 200),
+            Err(Error::Refused(_) | Error::Unavailable { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn ask(&self, endpoint: &Endpoint, path: &str) -> Result<Reply, Error> {
-        match self.exchange.send(endpoint, &Call::get(path)).await? {
-            Ok(reply) => Ok(reply),
-            Err(failure) => Err(failure.of(endpoint)),
+        let call = Call::get(path);
+        let asked = self.exchange.send(endpoint, &call, self.answer_grace);
+        match judge(asked.await?, endpoint) {
+            Verdict::Answer(reply) => Ok(reply),
+            Verdict::Hopeless(error) => Err(error),
+            Verdict::Setback(setback) => Err(setback.error),
         }
     }
 
     async fn look<T: DeserializeOwned>(&self, path: String) -> Result<Answer<T>, Error> {
-        answer(self.call(&Call::get(path)).await?)
+        answer(self.call(Call::get(path)).await?)
     }
 
     async fn operation<T: DeserializeOwned>(
         &self,
         path: &str,
-        body: Vec<u8>,
-        window: Duration,
+        body: String,
     ) -> Result<Answer<T>, Error> {
-        let idempotency_key = HeaderValue::from_str(&Uuid::now_v7().to_string())
-            .expect("a uuid is hexadecimal digits and dashes");
-        let call = Call {
-            window,
-            idempotency_key: Some(idempotency_key),
-            ..Call::new(Method::POST, path).body(body)
-        };
-        answer(self.call(&call).await?)
+        let call = Call::new(Method::POST, path).body(body).named();
+        answer(self.call(call).await?)
     }
 
     /// Sends a call until a node answers it, round the endpoints. One that makes something is sent
     /// again only if nothing was done.
-    async fn call(&self, call: &Call) -> Result<Reply, Error> {
-        let mut course = Course::new(Moment::now(), call.window);
-        loop {
-            let index = self.current.load(Ordering::Relaxed);
-            let endpoint = &self.endpoints[index % self.endpoints.len()];
-            let sent = Moment::now();
-            let outcome = self.exchange.send(endpoint, call).await?;
-            if let Some(what) = call.makes
-                && let Some(why) = doubt(&outcome)
-            {
-                return Err(Error::MayBeMade {
-                    what,
-                    endpoint: endpoint.to_string(),
-                    why,
-                });
-            }
-            let setback = match &outcome {
-                // A node without a leader says nothing about the next node's: only 429, which is
-                // about the caller, is told how long to stay away.
-                Ok(reply) if reply.status == 429 => Setback::Later(reply.retry_after),
-                Ok(reply) if matches!(reply.status, 503 | 504) => Setback::Later(None),
-                Err(Failure::NotConnected(_) | Failure::Broken(_)) => Setback::Broken,
-                Err(Failure::TimedOut) => Setback::Later(None),
-                Ok(_) => return outcome.map_err(|failure| failure.of(endpoint)),
-            };
-            // Whoever saw the failure first moves everyone on, once.
-            let _ = self.current.compare_exchange(
-                index,
-                index.wrapping_add(1),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
-            let random = getrandom::u64().map_err(|error| Error::Request(error.to_string()))?;
-            match course.pause(sent, Moment::now(), &setback, random) {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => return outcome.map_err(|failure| failure.of(endpoint)),
-            }
-        }
+    async fn call(&self, call: Call) -> Result<Reply, Error> {
+        self.fly(call, None).await
     }
-}
 
-/// Why nobody can say whether the call was carried out, if so.
-fn doubt(outcome: &Result<Reply, Failure>) -> Option<String> {
-    match outcome {
-        Ok(reply) if reply.leaves_doubt() => {
-            Some(Problem::read(reply.status, None, &reply.body).message)
-        }
-        Ok(_) | Err(Failure::NotConnected(_)) => None,
-        Err(failure) => Some(failure.why()),
+    async fn fly(&self, call: Call, waiting: Option<Waiting>) -> Result<Reply, Error> {
+        self.tell(None);
+        Flight::new(self, call, waiting).answer().await
+    }
+
+    pub(crate) fn endpoint(&self, index: usize) -> &Endpoint {
+        &self.endpoints[index % self.endpoints.len()]
+    }
+
+    /// How long a node may be silent before the next one is asked too.
+    pub(crate) fn hedge_after(&self, call: &Call) -> Duration {
+        let usual = if call.path == RELEASE {
+            HEDGE_RELEASE_AFTER
+        } else {
+            HEDGE_AFTER
+        };
+        usual.min(self.answer_grace / 2)
+    }
+
+    /// The next call goes to this endpoint first.
+    pub(crate) fn answered(&self, endpoint: usize) {
+        self.current.store(endpoint, Ordering::Relaxed);
+        self.tell(None);
+    }
+
+    /// Whoever saw the failure first moves everyone on, once.
+    pub(crate) fn leave(&self, endpoint: usize) {
+        let next = (endpoint + 1) % self.endpoints.len();
+        let _ = self
+            .current
+            .compare_exchange(endpoint, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    pub(crate) fn tell(&self, error: Option<&Error>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = error.map(Error::to_string);
     }
 }
 

@@ -35,6 +35,28 @@ pub enum Error {
         /// What happened there.
         why: String,
     },
+    /// For as long as the client tries, an endpoint answered with a failure that is not Evermind's:
+    /// of a proxy that does not reach its node.
+    #[error(
+        "no node answered: {endpoint} answered HTTP {status} without a word of Evermind's, as a proxy does that cannot reach its node"
+    )]
+    Unavailable {
+        /// The one tried last.
+        endpoint: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// An endpoint sends its callers elsewhere. That is not followed: on the way a POST may become a
+    /// GET, and the API key may go to a stranger.
+    #[error("{endpoint} redirects (HTTP {status}) to {location:?}, and redirects are not followed")]
+    Redirected {
+        /// Who answered.
+        endpoint: String,
+        /// The HTTP status.
+        status: u16,
+        /// Where it leads; empty if it did not say.
+        location: String,
+    },
     /// Whether a key or a licence was made is not known, and repeating the call could make another.
     #[error("{what} may have been made, and may not: {endpoint}: {why}")]
     MayBeMade {
@@ -66,6 +88,14 @@ impl Error {
         match self {
             Error::Refused(problem) => Some(&problem.code),
             _ => None,
+        }
+    }
+
+    /// What happened, without where.
+    pub(crate) fn why(&self) -> String {
+        match self {
+            Error::Unreachable { why, .. } => why.clone(),
+            other => other.to_string(),
         }
     }
 }
@@ -161,6 +191,11 @@ struct ProblemBody {
 }
 
 impl Problem {
+    /// Whether it has a code: then a node said it, and not a proxy before it.
+    pub(crate) fn is_ours(&self) -> bool {
+        !matches!(&self.code, Code::Other(code) if code.is_empty() || code.starts_with("http_"))
+    }
+
     /// Reads a failure. A body that is not ours (a proxy's, say) becomes its message.
     pub(crate) fn read(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
         let text = String::from_utf8_lossy(body).into_owned();

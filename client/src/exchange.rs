@@ -3,30 +3,28 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, SERVER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use uuid::Uuid;
 
 use crate::clock::Moment;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 
-/// A server answers within the waiting window and 10 s; a bit more is for the way there and back.
-const ANSWER_GRACE: Duration = Duration::from_secs(12);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Answers are small but for pages of locks: 1000 keys of 512 bytes, escaped, and their numbers.
 const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// One call, whatever it is, as often as it is sent.
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) body: Option<Bytes>,
-    /// How long it may stand in line.
-    pub(crate) window: Duration,
     /// Under which the server knows a repeated call again.
     pub(crate) idempotency_key: Option<HeaderValue>,
     /// What the call makes, if two of the same make two.
@@ -39,7 +37,6 @@ impl Call {
             method,
             path: path.into(),
             body: None,
-            window: Duration::ZERO,
             idempotency_key: None,
             makes: None,
         }
@@ -53,29 +50,26 @@ impl Call {
         self.body = Some(body.into());
         self
     }
+
+    /// Gives it a new name of its own, under which it is carried out once.
+    pub(crate) fn named(mut self) -> Self {
+        let name = HeaderValue::from_str(&Uuid::now_v7().to_string())
+            .expect("a uuid is hexadecimal digits and dashes");
+        self.idempotency_key = Some(name);
+        self
+    }
 }
 
-/// What a node answered.
+/// What a node answered, or a proxy before it.
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
+    /// Where a redirect leads.
+    pub(crate) location: Option<String>,
     pub(crate) body: Bytes,
     pub(crate) endpoint: String,
     pub(crate) sent: Moment,
     pub(crate) received: Moment,
-    /// Said by an Evermind node, as opposed to a proxy before it.
-    by_a_node: bool,
-}
-
-impl Reply {
-    /// Whether the call may have been carried out although this answer does not say so. A node's 503
-    /// says that nothing was done; a proxy's may come of a connection that it lost.
-    pub(crate) fn leaves_doubt(&self) -> bool {
-        match self.status {
-            503 => !self.by_a_node,
-            status => status >= 500,
-        }
-    }
 }
 
 /// Why there is no answer.
@@ -107,8 +101,6 @@ impl Failure {
 pub(crate) struct Exchange {
     http: HttpClient<HttpConnector, Full<Bytes>>,
     authorization: Option<HeaderValue>,
-    /// How long to wait for an answer beyond the waiting window.
-    pub(crate) answer_grace: Duration,
 }
 
 impl Exchange {
@@ -123,15 +115,16 @@ impl Exchange {
         Self {
             http,
             authorization,
-            answer_grace: ANSWER_GRACE,
         }
     }
 
-    /// Sends a call once. The outer error is one that no repetition can cure.
+    /// Sends a call once, and waits at most `limit` for its answer. The outer error is one that no
+    /// repetition can cure.
     pub(crate) async fn send(
         &self,
         endpoint: &Endpoint,
         call: &Call,
+        limit: Duration,
     ) -> Result<Result<Reply, Failure>, Error> {
         let mut request = Request::builder()
             .method(call.method.clone())
@@ -164,14 +157,13 @@ impl Exchange {
             Ok(Reply {
                 status: head.status.as_u16(),
                 retry_after: retry_after(&head.headers),
+                location: location(&head.headers),
                 body: body.to_bytes(),
                 endpoint: endpoint.to_string(),
                 sent,
                 received: Moment::now(),
-                by_a_node: (head.headers.get(SERVER)).is_some_and(|server| server == "evermind"),
             })
         };
-        let limit = call.window.saturating_add(self.answer_grace);
         Ok(match tokio::time::timeout(limit, exchange).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::TimedOut),
@@ -182,6 +174,10 @@ impl Exchange {
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+fn location(headers: &HeaderMap) -> Option<String> {
+    Some(headers.get(LOCATION)?.to_str().ok()?.to_owned())
 }
 
 /// An error with its causes: hyper's own text alone says little.

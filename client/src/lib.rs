@@ -11,9 +11,12 @@ mod clock;
 mod endpoint;
 mod error;
 mod exchange;
+mod flight;
 mod licences;
 mod messages;
 mod retry;
+mod verdict;
+mod waiting;
 
 pub use client::Client;
 pub use clock::{DRIFT_DIVISOR, Moment, deadline};
@@ -26,3 +29,4 @@ pub use licences::{
 pub use messages::{
     Acquire, Answer, ClusterInfo, Extended, Grant, LockInfo, LocksPage, MemberInfo, Wait,
 };
+pub use waiting::WAIT_MAX;

@@ -8,54 +8,31 @@ use crate::clock::Moment;
 pub(crate) const TROUBLE_MAX: Duration = Duration::from_secs(30);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// A connection that lasted this long before it broke had been standing in line, not failing.
-const STANDING_MIN: Duration = Duration::from_secs(1);
 
-/// What went wrong with one try, as far as trying again is concerned.
-pub(crate) enum Setback {
-    /// The connection broke, or was refused.
-    Broken,
-    /// No answer in time, or an answer that asks to come again, perhaps saying when.
-    Later(Option<Duration>),
-}
-
-/// The course of one call.
+/// The course of one call: what is still trouble, and how long it has been.
+#[derive(Default)]
 pub(crate) struct Course {
-    /// Until when a broken connection may have been one that stood in line.
-    standing_until: Moment,
     trouble_since: Option<Moment>,
     setbacks: u32,
 }
 
 impl Course {
-    /// A call that starts at `start` and may stand in line for `window`.
-    pub(crate) fn new(start: Moment, window: Duration) -> Self {
-        Self {
-            standing_until: start.plus(window),
-            trouble_since: None,
-            setbacks: 0,
-        }
+    /// A good sign: a request stood in line, as it should. Trouble counts anew from the next setback.
+    pub(crate) fn stood(&mut self) {
+        *self = Self::default();
     }
 
-    /// The try sent at `sent` came to nothing at `now`: the pause before the next, or `None` to
-    /// give up. `random` is uniform over `u64`.
+    /// A try came to nothing at `now`: the pause before the next, or `None` to give up. `since`: when
+    /// the trouble began if it began with this try. `least`: how long to stay away, as the server
+    /// asked. `random` is uniform over `u64`.
     pub(crate) fn pause(
         &mut self,
-        sent: Moment,
+        since: Moment,
         now: Moment,
-        setback: &Setback,
+        least: Duration,
         random: u64,
     ) -> Option<Duration> {
-        let stood = matches!(setback, Setback::Broken)
-            && now.since(sent) >= STANDING_MIN
-            && now <= self.standing_until;
-        if stood {
-            self.trouble_since = None;
-            self.setbacks = 0;
-        }
-        let since = *self
-            .trouble_since
-            .get_or_insert(if stood { now } else { sent });
+        let since = *self.trouble_since.get_or_insert(since);
         let ceiling = BACKOFF_FIRST
             .saturating_mul(1 << self.setbacks.min(10))
             .min(BACKOFF_MAX);
@@ -63,10 +40,7 @@ impl Course {
         // Full jitter: uniform between nothing and the ceiling, to the microsecond.
         let micros_max = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX);
         let jitter = Duration::from_micros(random % (micros_max + 1));
-        let pause = match setback {
-            Setback::Later(Some(least)) => least.saturating_add(jitter),
-            _ => jitter,
-        };
+        let pause = least.saturating_add(jitter);
         (now.plus(pause) < since.plus(TROUBLE_MAX)).then_some(pause)
     }
 }
@@ -88,10 +62,10 @@ mod tests {
     #[test]
     fn pauses_grow_to_a_ceiling_and_end_after_thirty_seconds() {
         let start = Moment::now();
-        let mut course = Course::new(start, Duration::ZERO);
+        let mut course = Course::default();
         let mut now = start;
         let mut pauses = Vec::new();
-        while let Some(pause) = course.pause(now, now, &Setback::Broken, highest(pauses.len())) {
+        while let Some(pause) = course.pause(now, now, Duration::ZERO, highest(pauses.len())) {
             pauses.push(pause.as_millis());
             now = now.plus(pause);
         }
@@ -102,36 +76,29 @@ mod tests {
     #[test]
     fn jitter_is_full() {
         let now = Moment::now();
-        let pause =
-            |random| Course::new(now, Duration::ZERO).pause(now, now, &Setback::Broken, random);
+        let pause = |random| Course::default().pause(now, now, Duration::ZERO, random);
         assert_eq!(pause(0), Some(Duration::ZERO));
         assert_eq!(pause(50_000), Some(BACKOFF_FIRST));
         assert_eq!(pause(50_001), Some(Duration::ZERO));
     }
 
     #[test]
-    fn standing_in_line_is_not_trouble() {
+    fn trouble_counts_from_the_last_good_sign() {
         let start = Moment::now();
-        let mut course = Course::new(start, s(300));
-        // The node died after five minutes less a second of waiting; thirty seconds count from there.
-        let died = start.plus(s(299));
-        assert!(course.pause(start, died, &Setback::Broken, 0).is_some());
-        assert!(
-            course
-                .pause(died, died.plus(s(29)), &Setback::Later(None), 0)
-                .is_some()
-        );
-        assert!(
-            course
-                .pause(died, died.plus(s(31)), &Setback::Later(None), 0)
-                .is_none()
-        );
+        let after = |span| start.plus(span);
+        let mut course = Course::default();
+        assert!(course.pause(start, after(s(20)), s(0), 0).is_some());
+        course.stood();
+        let died = after(s(299));
+        assert!(course.pause(died, died, s(0), 0).is_some());
+        assert!(course.pause(died, died.plus(s(29)), s(0), 0).is_some());
+        assert!(course.pause(died, died.plus(s(31)), s(0), 0).is_none());
     }
 
     #[test]
-    fn waits_as_long_as_it_is_told_but_not_past_the_end() {
+    fn waits_as_long_as_the_server_asks_but_not_past_the_end() {
         let now = Moment::now();
-        let pause = |least| Course::new(now, s(0)).pause(now, now, &Setback::Later(Some(least)), 0);
+        let pause = |least| Course::default().pause(now, now, least, 0);
         assert_eq!(pause(s(3)), Some(s(3)));
         assert_eq!(pause(s(31)), None);
     }

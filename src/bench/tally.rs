@@ -136,6 +136,11 @@ impl Tally {
         self.cycles.is_empty()
     }
 
+    /// How many requests failed.
+    pub(super) fn failures(&self) -> u64 {
+        self.errors.values().sum()
+    }
+
     /// What failed most often.
     pub(super) fn main_error(&self) -> Option<&str> {
         let most = self.errors.iter().max_by_key(|(_, count)| **count);
@@ -145,7 +150,7 @@ impl Tally {
     /// How it goes, in a few words.
     pub(super) fn progress(&self, now: Instant) -> String {
         let cycles = self.cycles.len();
-        let failed: u64 = self.errors.values().sum();
+        let failed = self.failures();
         let mut text = format!(
             "{cycles} cycles, {:.0}/s, p99 {} ms",
             rate(cycles, now.saturating_duration_since(self.started)),

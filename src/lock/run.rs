@@ -110,7 +110,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
 
     let grant = tokio::select! {
-        outcome = super::told(&lock.key, lock.client.acquire(&request)) => outcome,
+        outcome = super::told(&lock.client, &lock.key, lock.client.acquire(&request)) => outcome,
         signal = signals.next() => {
             lock.release(false).await;
             return Ok(ExitCode::from(128 + u8::try_from(signal as i32).unwrap_or(0)));

@@ -17,7 +17,7 @@ impl Client {
             makes: Some("an API key"),
             ..Call::new(Method::POST, "/api-key").body(body.to_string())
         };
-        answer(self.call(&call).await?)
+        answer(self.call(call).await?)
     }
 
     /// Deletes an API key of the licence. One deleted before is
@@ -25,7 +25,7 @@ impl Client {
     pub async fn delete_api_key(&self, licence_key: &str, api_key: &str) -> Result<(), Error> {
         let body = json!({ "licenceKey": licence_key, "apiKey": api_key });
         let call = Call::new(Method::DELETE, "/api-key").body(body.to_string());
-        done(&self.call(&call).await?)
+        done(&self.call(call).await?)
     }
 
     /// Issues a licence. Its key is in the answer and nowhere else: a call whose outcome is not known
@@ -39,7 +39,7 @@ impl Client {
             makes: Some("a licence"),
             ..Call::new(Method::POST, "/admin/licences").body(body)
         };
-        answer(self.call(&call).await?)
+        answer(self.call(call).await?)
     }
 
     /// One page of all licences, in the order of their ids.
@@ -64,13 +64,13 @@ impl Client {
     /// Deletes an API key by its name, as in `key_12`. One that was deleted before stays so.
     pub async fn delete_licence_key(&self, licence: &str, key: &str) -> Result<(), Error> {
         let path = format!("/admin/licences/{}/keys/{}", encode(licence), encode(key));
-        done(&self.call(&Call::new(Method::DELETE, path)).await?)
+        done(&self.call(Call::new(Method::DELETE, path)).await?)
     }
 
     /// Takes a licence back. One that was taken back before stays so.
     pub async fn revoke_licence(&self, id: &str) -> Result<(), Error> {
         let call = Call::new(Method::DELETE, format!("/admin/licences/{}", encode(id)));
-        done(&self.call(&call).await?)
+        done(&self.call(call).await?)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The client against nodes that follow a script.
 
 mod accounts;
+mod silence;
 
 use std::sync::{Arc, Mutex};
 
@@ -27,6 +28,12 @@ enum Step {
     Hang,
     /// Never answers.
     Silence,
+    /// Answers 504 after this long, as a proxy with an idle limit does.
+    Cut(Duration),
+    /// Answers after this long.
+    Late(Duration, &'static str),
+    /// Sends its callers elsewhere.
+    Redirect(&'static str),
 }
 
 /// A request as a node got it.
@@ -58,11 +65,11 @@ impl Node {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(Mutex::new(0));
         let (log, count) = (Arc::clone(&seen), Arc::clone(&connections));
+        let steps = Arc::new(Mutex::new(steps.into_iter()));
         tokio::spawn(async move {
-            let mut steps = steps.into_iter();
             while let Ok((stream, _)) = listener.accept().await {
                 *count.lock().unwrap() += 1;
-                converse(stream, &mut steps, &log).await;
+                tokio::spawn(converse(stream, Arc::clone(&steps), Arc::clone(&log)));
             }
         });
         Self {
@@ -79,17 +86,27 @@ impl Node {
 
 async fn converse(
     stream: TcpStream,
-    steps: &mut impl Iterator<Item = Step>,
-    log: &Mutex<Vec<Seen>>,
+    steps: Arc<Mutex<std::vec::IntoIter<Step>>>,
+    log: Arc<Mutex<Vec<Seen>>>,
 ) {
     let mut stream = BufReader::new(stream);
     while let Some(seen) = read(&mut stream).await {
         log.lock().unwrap().push(seen);
-        let (status, more, body) = match steps.next() {
+        let step = steps.lock().unwrap().next();
+        let (status, more, body) = match step {
             Some(Step::Answer(status, body)) => (status, "server: evermind\r\n".to_owned(), body),
             Some(Step::Proxy(status)) => (status, "server: a-proxy\r\n".to_owned(), "<html>"),
             Some(Step::ComeAgain(seconds)) => (429, format!("retry-after: {seconds}\r\n"), "{}"),
             Some(Step::Silence) => std::future::pending().await,
+            Some(Step::Cut(after)) => {
+                tokio::time::sleep(after).await;
+                (504, String::new(), "<html>")
+            }
+            Some(Step::Late(after, body)) => {
+                tokio::time::sleep(after).await;
+                (200, String::new(), body)
+            }
+            Some(Step::Redirect(to)) => (307, format!("location: {to}\r\n"), ""),
             Some(Step::Hang) | None => return,
         };
         let length = body.len();
@@ -128,7 +145,8 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
 }
 
 fn client(nodes: &[&Node]) -> Client {
-    Client::new(nodes.iter().map(|node| &node.url), "evk_test").unwrap()
+    let urls = nodes.iter().map(|node| &node.url);
+    Client::new(urls, "evk_test").unwrap().in_order()
 }
 
 fn request() -> Acquire {
@@ -268,7 +286,7 @@ async fn names_are_encoded_and_pages_asked_for() {
     let lines: Vec<String> = node.seen().into_iter().map(|seen| seen.line).collect();
     assert_eq!(
         lines[0],
-        "GET /v1/locks/a%2Fb%20%C3%BC?consistency=stale HTTP/1.1"
+        "GET /v1/locks?key=a%2Fb%20%C3%BC&consistency=stale HTTP/1.1"
     );
     assert_eq!(
         lines[1],

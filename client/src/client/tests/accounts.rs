@@ -8,6 +8,7 @@ const NO_SUCH_KEY: &str = r#"{"code":"api_key_not_found","message":"no such API 
 fn keyless(urls: &[&str]) -> Client {
     Client::without_key(urls)
         .unwrap()
+        .in_order()
         .with_answer_grace(Duration::from_millis(300))
 }
 
