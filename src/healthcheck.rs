@@ -13,9 +13,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Say whether a node can serve: exit code 0 if GET /readyz answers 200 within 3 s, 69 if not
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The node [default: the one that EVERMIND_LISTEN is set for, or else the first of `evermind dev`:
-    /// http://127.0.0.1:7601]
-    #[arg(long, value_name = "URL")]
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "The node [default: the one that EVERMIND_LISTEN is set for, or else the first of \
+                `evermind dev`: http://127.0.0.1:7601]"
+    )]
     url: Option<String>,
 }
 
