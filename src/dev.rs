@@ -40,7 +40,8 @@ pub(crate) struct Args {
     /// are new at each start, and earlier API keys still work [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// How many requests each API key may send to each node, as in 100/s [default: no limit]
+    /// How many requests each licence may send to each node, as in 100/s; extend and release are
+    /// counted apart, ten times as many [default: no limit]
     #[arg(long, value_name = "N/s")]
     rate_limit: Option<RateLimit>,
     /// Whose pages may call from browsers; * for everyone's; may be given several times [default: nobody's]

@@ -109,7 +109,7 @@ async fn serve(plan: Plan, log_bytes_kept: u64) -> Result<ExitCode, Failure> {
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
     tracing::info!("serving");
     let limits = Limits {
-        key_requests_per_second: plan.rate_limit.map(|limit| limit.0),
+        licence_requests_per_second: plan.rate_limit.map(|limit| limit.0),
         ..Limits::default()
     };
     let access = Access {

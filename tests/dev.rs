@@ -165,7 +165,7 @@ fn one_line_of_json_says_everything() {
 }
 
 #[test]
-fn each_key_may_ask_so_often_and_no_more() {
+fn each_licence_may_ask_so_often_and_no_more() {
     let ports = Ports::reserve();
     let mut command = dev(&ports, None);
     command.args(["--rate-limit", "5/s"]);
@@ -175,7 +175,7 @@ fn each_key_may_ask_so_often_and_no_more() {
     let refused = refused.expect("40 requests at once are more than 5 a second");
     assert_eq!(refused.json()["code"], "rate_limited");
     assert!(refused.header("retry-after").is_some(), "{refused}");
-    // Another key has its own allowance.
+    // A key made for another licence draws on that one's allowance.
     let body = json!({ "licenceKey": dev.secret("licenceKey") });
     let made = dev.client(0).post("/api-key", &body).json();
     let other = Client {
@@ -183,6 +183,14 @@ fn each_key_may_ask_so_often_and_no_more() {
         ..dev.client(0)
     };
     assert_eq!(other.get("/v1/cluster").status, 200);
+    // A second key of it is not a second allowance.
+    let made = dev.client(0).post("/api-key", &body).json();
+    let second = Client {
+        api_key: made["apiKey"].as_str().expect("a key").to_owned(),
+        ..dev.client(0)
+    };
+    let spent = (0..40).any(|_| other.get("/v1/cluster").status == 429);
+    assert!(spent && second.get("/v1/cluster").status == 429);
     dev.stop();
 }
 

@@ -16,7 +16,7 @@ use crate::limits::{Limits, NAME_HEADER_BYTES_MAX};
 use crate::lock_routes::LockRoutes;
 use crate::locks::Backend;
 use crate::problem::{Asked, Code, Operation, Problem};
-use crate::rates::{AddressRate, KeyRate};
+use crate::rates::{AddressRate, LicenceRate};
 use crate::request_log::RequestLog;
 use crate::routes::{Routes, routes};
 use crate::secrets::AdminToken;
@@ -29,7 +29,7 @@ pub(crate) struct Edge<B> {
     pub(crate) limits: Limits,
     /// `None`: the admin routes are off.
     pub(crate) admin: Option<AdminToken>,
-    pub(crate) key_rate: Option<KeyRate>,
+    pub(crate) licence_rate: Option<LicenceRate>,
     pub(crate) address_rate: AddressRate,
 }
 
@@ -60,7 +60,7 @@ impl App {
         let edge = Arc::new(Edge {
             backend,
             admin: access.admin,
-            key_rate: limits.key_requests_per_second.map(KeyRate::new),
+            licence_rate: (limits.licence_requests_per_second).map(LicenceRate::new),
             address_rate: AddressRate::new(limits.address_requests_per_second),
             limits: limits.clone(),
         });

@@ -17,11 +17,21 @@ use crate::problem::{Code, Problem};
 use crate::secrets::{SecretKind, hash};
 use crate::soon::soon;
 
+/// What a request draws on where requests are limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Allowance {
+    /// For what keeps or ends a lock that is held: extend and release.
+    Holding,
+    /// For everything else.
+    Asking,
+}
+
 /// The caller whose API key the request carries. The outer error is 401 or 429; the inner one can be
 /// softened, and is for after the body was read: nobody could say yet, or the licence is inactive.
 pub(crate) async fn caller<L: Locks>(
     edge: &Edge<L>,
     headers: &HeaderMap,
+    allowance: Allowance,
 ) -> Result<Result<Caller, Problem>, Problem> {
     let key = bearer(headers, "API key")?;
     if let Some(fault) = std::str::from_utf8(key)
@@ -41,8 +51,8 @@ pub(crate) async fn caller<L: Locks>(
         Some(Err(NodeError::Unknown)) | None => return Ok(Err(in_vain.into())),
         Some(Err(error)) => return Ok(Err(error.into())),
     };
-    if let Some(rate) = &edge.key_rate {
-        rate.ask(caller.key)?;
+    if let Some(rate) = &edge.licence_rate {
+        rate.ask(caller.licence, allowance)?;
     }
     if !caller.standing.is_active() {
         return Ok(Err(Refusal::LicenceInactive.into()));

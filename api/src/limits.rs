@@ -39,9 +39,9 @@ pub struct Limits {
     /// Added to a request's waiting window: then the answer is 504 (503 for a read), whatever the
     /// node does. A second more than the node's own bound, so that the node answers first.
     pub answer_margin: Duration,
-    /// Requests a second that each API key may send to this node, and as many at once; `None`: as many
-    /// as come.
-    pub key_requests_per_second: Option<NonZeroU32>,
+    /// Requests a second that the API keys of each licence may send to this node, and as many at once;
+    /// extend and release have an allowance of their own, ten times that. `None`: as many as come.
+    pub licence_requests_per_second: Option<NonZeroU32>,
     /// The same for each address on the routes that take a licence key, and for wrong
     /// admin tokens.
     pub address_requests_per_second: NonZeroU32,
@@ -59,7 +59,7 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(10),
             half_close_grace: Duration::from_millis(100),
             answer_margin: Duration::from_secs(11),
-            key_requests_per_second: None,
+            licence_requests_per_second: None,
             address_requests_per_second: NonZeroU32::new(20).expect("20 is not 0"),
             drain_timeout: Duration::from_secs(5),
         }

@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use uuid::Uuid;
 
 use crate::app::{Edge, id_in};
+use crate::auth::Allowance;
 use crate::fields::Fields;
 use crate::handed_over::{AfterWait, HandedOver};
 use crate::locks::{Locks, PendingAcquire};
@@ -73,7 +74,7 @@ async fn try_acquire<L: Locks>(
     body: Body,
     asked: &mut Asked,
 ) -> Result<Response<Body>, Problem> {
-    let (caller, bytes) = open(edge, head, body).await?;
+    let (caller, bytes) = open(edge, head, body, Allowance::Asking).await?;
     let (wanted, idempotency) = read_acquire(&bytes, &head.headers, asked)?;
     let holder = wanted.uuid.unwrap_or_else(made_uuid);
     let mut config = Config {
@@ -165,7 +166,7 @@ async fn try_extend<L: Locks>(
     body: Body,
     asked: &mut Asked,
 ) -> Result<Response<Body>, Problem> {
-    let (caller, bytes) = open(edge, head, body).await?;
+    let (caller, bytes) = open(edge, head, body, Allowance::Holding).await?;
     let request = read_extend(&bytes, &head.headers, asked)?;
     let caller = caller?;
     let extending = edge.backend.extend(&caller, request);
@@ -221,7 +222,7 @@ async fn try_release<L: Locks>(
     body: Body,
     asked: &mut Asked,
 ) -> Result<Response<Body>, Problem> {
-    let (caller, bytes) = open(edge, head, body).await?;
+    let (caller, bytes) = open(edge, head, body, Allowance::Holding).await?;
     let request = read_release(&bytes, &head.headers, asked)?;
     let caller = caller?;
     let releasing = edge.backend.release(&caller, request);
@@ -259,8 +260,9 @@ async fn open<L: Locks>(
     edge: &Edge<L>,
     head: &Parts,
     body: Body,
+    allowance: Allowance,
 ) -> Result<(Result<Caller, Problem>, Bytes), Problem> {
-    let caller = auth::caller(edge, &head.headers).await?;
+    let caller = auth::caller(edge, &head.headers, allowance).await?;
     let bytes = body::read(&head.headers, body, edge.limits.body_timeout).await?;
     Ok((caller, bytes))
 }

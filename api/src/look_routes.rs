@@ -12,7 +12,7 @@ use http::request::Parts;
 use http::{Request, Response};
 
 use crate::app::{Edge, id_in};
-use crate::auth;
+use crate::auth::{self, Allowance};
 use crate::locks::Locks;
 use crate::problem::{Asked, Code, Operation, Problem};
 use crate::query::{Listing, Looking, cursor_of, key_of, one_lock};
@@ -27,7 +27,7 @@ pub(crate) async fn lock<L: Locks>(
 }
 
 async fn try_lock<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Body>, Problem> {
-    let caller = auth::caller(edge, &head.headers).await??;
+    let caller = auth::caller(edge, &head.headers, Allowance::Asking).await??;
     let key = key_of(head.uri.path().rsplit('/').next().unwrap_or_default())?;
     let consistency = one_lock(head.uri.query())?;
     view(edge, &caller, &key, consistency).await
@@ -58,7 +58,7 @@ pub(crate) async fn locks<L: Locks>(
 }
 
 async fn try_locks<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Body>, Problem> {
-    let caller = auth::caller(edge, &head.headers).await??;
+    let caller = auth::caller(edge, &head.headers, Allowance::Asking).await??;
     let Listing {
         prefix,
         after,
@@ -85,7 +85,7 @@ pub(crate) async fn cluster<L: Locks>(
 }
 
 async fn try_cluster<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Body>, Problem> {
-    auth::caller(edge, &head.headers).await??;
+    auth::caller(edge, &head.headers, Allowance::Asking).await??;
     Ok(ok(Body::from(json_bytes(&ClusterReply::from(
         &edge.backend.status(),
     )))))

@@ -6,12 +6,13 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use evermind_lock::command::KeyId;
-use evermind_lock::limits::API_KEYS_MAX;
+use evermind_lock::command::LicenceId;
+use evermind_lock::limits::LICENCES_MAX;
 use governor::clock::{Clock as _, MonotonicClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
+use crate::auth::Allowance;
 use crate::problem::{Code, Problem};
 
 /// How many addresses are remembered; all others share one bucket. Those that have not asked for so
@@ -63,9 +64,14 @@ impl<K: Hash + Eq + Clone> Rate<K> {
             Err(refused) => refused,
         };
         let wait = refused.wait_time_from(MonotonicClock.now());
+        let of = match self.policy {
+            "licence" => "for each licence, extend and release not counted",
+            "licence-holding" => "for each licence to extend and to release",
+            _ => "from each address",
+        };
         let detail = format!(
-            "at most {} requests a second are taken here for each {}",
-            self.per_second, self.policy
+            "at most {} requests a second are taken here {of}",
+            self.per_second
         );
         Err(Problem::new(Code::RateLimited, detail)
             .retry_after(wait)
@@ -73,19 +79,38 @@ impl<K: Hash + Eq + Clone> Rate<K> {
     }
 }
 
-/// One limit for each API key. Deleted ones are forgotten once there are many.
-pub(crate) struct KeyRate(Rate<KeyId>);
+/// How much more often a licence may extend and release than ask for locks. Whoever may ask for
+/// one a second must be able to keep it: that takes three extensions in each of its leases, for as
+/// long as it is held, and a release.
+const HOLDING_FACTOR: NonZeroU32 = NonZeroU32::new(10).expect("10 is not 0");
+/// And at least this often: under a low limit too, a few locks with short leases can be kept.
+const HOLDING_MIN: NonZeroU32 = NonZeroU32::new(100).expect("100 is not 0");
 
-impl KeyRate {
+/// Two limits for each licence, as API keys are free to make. The operator's own keys for an identity
+/// have one built-in licence together.
+pub(crate) struct LicenceRate {
+    asking: Rate<LicenceId>,
+    holding: Rate<LicenceId>,
+}
+
+impl LicenceRate {
     pub(crate) fn new(per_second: NonZeroU32) -> Self {
-        Self(Rate::new(per_second, "api-key", API_KEYS_MAX))
+        let holding = per_second.saturating_mul(HOLDING_FACTOR).max(HOLDING_MIN);
+        Self {
+            asking: Rate::new(per_second, "licence", LICENCES_MAX),
+            holding: Rate::new(holding, "licence-holding", LICENCES_MAX),
+        }
     }
 
     /// 429, or nothing.
-    pub(crate) fn ask(&self, key: KeyId) -> Result<(), Problem> {
+    pub(crate) fn ask(&self, licence: LicenceId, allowance: Allowance) -> Result<(), Problem> {
+        let rate = match allowance {
+            Allowance::Asking => &self.asking,
+            Allowance::Holding => &self.holding,
+        };
         // Crowded or not: those that can ask are bounded.
-        self.0.is_crowded();
-        self.0.ask(&key)
+        rate.is_crowded();
+        rate.ask(&licence)
     }
 }
 
@@ -152,11 +177,22 @@ mod tests {
 
     #[test]
     fn a_bucket_is_empty_after_its_second() {
-        let rate = KeyRate::new(NonZeroU32::new(3).unwrap());
-        let asked = |key| (0..10).filter(|_| rate.ask(KeyId(key)).is_ok()).count();
+        let rate = LicenceRate::new(NonZeroU32::new(3).unwrap());
+        let asked = |licence, allowance| {
+            let ask = |_: &i32| rate.ask(LicenceId(licence), allowance).is_ok();
+            (0..200).filter(ask).count()
+        };
         // One more may have come in while this ran.
-        assert!((3..=4).contains(&asked(1)));
-        assert!((3..=4).contains(&asked(2)), "each key has its own");
+        assert!((3..=4).contains(&asked(1, Allowance::Asking)));
+        assert!(
+            (3..=4).contains(&asked(2, Allowance::Asking)),
+            "each has its own"
+        );
+        let holding = asked(1, Allowance::Holding);
+        assert!(
+            (100..=120).contains(&holding),
+            "{holding}: of its own, and larger"
+        );
     }
 
     #[test]

@@ -254,6 +254,8 @@ pub struct ApiKeyView {
 pub struct FoundKey {
     /// Its public number.
     pub id: KeyId,
+    /// Which licence it is of; a built-in one for the operator's own keys.
+    pub licence: LicenceId,
     /// Whose locks it opens.
     pub identity: IdentityId,
     /// Of its licence.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use evermind_lock::command::Idempotency;
-use evermind_lock::command::{KeyId, NodeId};
+use evermind_lock::command::{KeyId, LicenceId, NodeId};
 use evermind_lock::licence::Standing;
 use evermind_lock::names::{Holder, IdentityId, Key};
 
@@ -12,6 +12,8 @@ use evermind_lock::names::{Holder, IdentityId, Key};
 pub struct Caller {
     /// The key's public number.
     pub key: KeyId,
+    /// Of which licence it is; of a built-in one if the operator chose it.
+    pub licence: LicenceId,
     /// Whose locks it opens.
     pub identity: IdentityId,
     /// Of its licence. Not active is for good, so nothing needs to be proposed for such a caller.

@@ -56,7 +56,8 @@ pub(crate) struct Settings {
     /// A file with the admin token
     #[arg(long, value_name = "FILE")]
     pub(crate) admin_token_file: Option<PathBuf>,
-    /// How many requests each API key may send to this node, as in 100/s [default: no limit]
+    /// How many requests each licence may send to this node, as in 100/s; extend and release are
+    /// counted apart, ten times as many [default: no limit]
     #[arg(long, value_name = "N/s")]
     pub(crate) rate_limit: Option<RateLimit>,
     /// Whose pages may call from browsers; * for everyone's; may be given several times [default: nobody's]

@@ -258,14 +258,14 @@ pub(super) fn headers() -> Vec<(&'static str, Header)> {
         (
             "RateLimit",
             said(
-                "What is left of the limit in force, as in `\"api-key\";r=0;t=1`: nothing, for one more \
+                "What is left of the limit in force, as in `\"licence\";r=0;t=1`: nothing, for one more \
                 second (draft-ietf-httpapi-ratelimit-headers-10). With `rate_limited` only.",
             ),
         ),
         (
             "RateLimitPolicy",
             said(
-                "The limit in force, as in `\"api-key\";q=100;w=1`: 100 requests in 1 second. With \
+                "The limit in force, as in `\"licence\";q=100;w=1`: 100 requests in 1 second. With \
                 `rate_limited` only.",
             ),
         ),

@@ -208,6 +208,7 @@ impl Locks for Fake {
         let identity = IdentityId::new("tests").unwrap();
         Ok(right.then_some(Caller {
             key: KeyId(1),
+            licence: LicenceId(1),
             identity,
             standing: self.standing(),
         }))

@@ -167,9 +167,9 @@ async fn the_key_routes_are_counted_by_address() {
 }
 
 #[tokio::test]
-async fn each_api_key_has_its_rate_where_one_is_set() {
+async fn each_licence_has_its_rate_where_one_is_set() {
     let limits = Limits {
-        key_requests_per_second: NonZeroU32::new(2),
+        licence_requests_per_second: NonZeroU32::new(2),
         ..Limits::default()
     };
     let server = Server::with(Answer::Grant, limits).await;
@@ -181,7 +181,7 @@ async fn each_api_key_has_its_rate_where_one_is_set() {
         statuses.contains(&200) && statuses.contains(&429),
         "{statuses:?}"
     );
-    // A 429 is not softened, and no other key pays for this one's.
+    // A 429 is not softened.
     let soft = r#"{"key":"k","softFail":true}"#;
     let mut reply = server.post("/lock/acquire", soft).await;
     while reply.status == 200 {
@@ -190,7 +190,23 @@ async fn each_api_key_has_its_rate_where_one_is_set() {
     assert_eq!((reply.status, &*reply.code()), (429, "rate_limited"));
     assert_eq!(
         reply.header("ratelimit-policy"),
-        Some("\"api-key\";q=2;w=1")
+        Some("\"licence\";q=2;w=1")
+    );
+    // Whoever holds a lock keeps it meanwhile, and can give it back.
+    for _ in 0..50 {
+        let body = r#"{"key":"k","uuid":"u","extendBy":1}"#;
+        assert_eq!(server.post("/lock/extend", body).await.status, 200);
+        let body = r#"{"key":"k","uuid":"u"}"#;
+        assert_eq!(server.post("/lock/release", body).await.status, 200);
+    }
+    let mut reply = server.post("/lock/release", "{}").await;
+    while reply.status == 400 {
+        reply = server.post("/lock/release", "{}").await;
+    }
+    assert_eq!(
+        reply.header("ratelimit-policy"),
+        Some("\"licence-holding\";q=100;w=1"),
+        "that has a bound too"
     );
     let wrong = server.call("GET", "/v1/cluster", "evk_wrong", None).await;
     assert_eq!(wrong.status, 401);

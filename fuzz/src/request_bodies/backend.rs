@@ -187,6 +187,7 @@ impl Locks for Backend {
     async fn authenticate(&self, key: KeyHash) -> Result<Option<Caller>, NodeError> {
         let caller = Caller {
             key: KeyId(1),
+            licence: LicenceId(1),
             identity: IdentityId::new("fuzz").expect("an identity"),
             standing: Standing::Active,
         };

@@ -69,6 +69,7 @@ impl LockTable {
         let licence = self.state.licences.get(&key.licence)?;
         Some(FoundKey {
             id: key.id,
+            licence: key.licence,
             identity: licence.identity.clone(),
             standing: licence.standing(self.wall_ms()),
         })

@@ -79,6 +79,7 @@ impl Keys {
         let look = |table: &LockTable| {
             table.api_key(&hash).map(|found| Caller {
                 key: found.id,
+                licence: found.licence,
                 identity: found.identity,
                 standing: found.standing,
             })

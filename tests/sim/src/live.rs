@@ -147,6 +147,7 @@ fn running(world: &World, id: HostId) -> Option<Node> {
 fn view(id: HostId, node: &Node) -> Option<LiveView> {
     let caller = Caller {
         key: LiveView::FIRST_KEY,
+        licence: LicenceId(1),
         identity: IdentityId::new(IDENTITY).expect("it is one"),
         standing: Standing::Active,
     };

@@ -851,9 +851,9 @@ export interface components {
     headers: {
         /** @description The log entry that this answer came of; absent where it came of none. */
         LogIndex: number;
-        /** @description What is left of the limit in force, as in `"api-key";r=0;t=1`: nothing, for one more second (draft-ietf-httpapi-ratelimit-headers-10). With `rate_limited` only. */
+        /** @description What is left of the limit in force, as in `"licence";r=0;t=1`: nothing, for one more second (draft-ietf-httpapi-ratelimit-headers-10). With `rate_limited` only. */
         RateLimit: string;
-        /** @description The limit in force, as in `"api-key";q=100;w=1`: 100 requests in 1 second. With `rate_limited` only. */
+        /** @description The limit in force, as in `"licence";q=100;w=1`: 100 requests in 1 second. With `rate_limited` only. */
         RateLimitPolicy: string;
         /** @description The request's own X-Request-Id, or one that was made for it. */
         RequestId: string;
