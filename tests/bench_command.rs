@@ -16,6 +16,7 @@ const SHORT: &str = "500ms";
 /// The documented exit codes.
 const USAGE: i32 = 2;
 const UNAVAILABLE: i32 = 69;
+const NOT_ACQUIRED: i32 = 75;
 const REFUSED: i32 = 77;
 
 fn bench(urls: &str, api_key: &str, arguments: &[&str]) -> Ended {
@@ -105,4 +106,16 @@ fn what_is_wrong_is_told_with_what_to_do() {
         assert_eq!(ended.status.code(), Some(USAGE), "{ended:?}");
         assert!(ended.stderr.contains(arguments[0]), "{ended:?}");
     }
+}
+
+#[test]
+fn figures_with_failures_are_told_and_fail() {
+    let cluster = TestCluster::prepare_with(&["--rate-limit", "20/s"]);
+    for id in 1..=3 {
+        cluster.node(id).start();
+    }
+    cluster.await_ready();
+    let ended = bench(&cluster.urls(), &cluster.api_key, &["--duration", "1s"]);
+    ended.failed(NOT_ACQUIRED, "requests failed, most of them: rate_limited");
+    assert!(ended.stdout.contains("cycles/s"), "{ended:?}");
 }

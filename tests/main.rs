@@ -31,5 +31,6 @@ mod metering;
 mod reattachment;
 mod refusals;
 mod rolling;
+mod silent_nodes;
 mod soak;
 mod waiting;
