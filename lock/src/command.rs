@@ -159,6 +159,9 @@ pub enum Action {
         /// Which.
         key: KeyId,
     },
+    /// The acquire of a caller that is still there, and whose place was dropped because its node
+    /// stood still: for the rest of its window it waits again, at the end of the line.
+    Resume(Resume),
 }
 
 impl Action {
@@ -179,6 +182,7 @@ impl Action {
             Action::RevokeLicence(_) => "revoke-licence",
             Action::CreateApiKey { .. } => "create-api-key",
             Action::DeleteApiKey { .. } | Action::DeleteApiKeyById { .. } => "delete-api-key",
+            Action::Resume(_) => "resume",
         }
     }
 }
@@ -203,6 +207,17 @@ pub struct Acquire {
     pub fifo: bool,
     /// The caller's `Idempotency-Key`, if it sent one.
     pub idempotency: Option<Idempotency>,
+}
+
+/// See [`Action::Resume`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// As it was asked for at first: with its whole window, and all its retries.
+    pub acquire: Acquire,
+    /// How much of its window is over.
+    pub waited_ms: u64,
+    /// What it has been charged for so far: at least the first attempt.
+    pub attempts: u32,
 }
 
 /// See [`Action::Extend`].

@@ -54,5 +54,9 @@ pub const ALLOWANCE_MAX: u64 = (1 << 53) - 1;
 pub const LAST_USE_EVERY_MS: u64 = 60_000;
 /// Members ever seen: ids are never used again.
 pub const MEMBERS_MAX: usize = 1_024;
+/// How far one operation may raise what is recorded of its node: its boot, and below which sequence
+/// it has answered everything. No node gets there in one step, and without a bound one forged
+/// operation would make every later one of that node count as old, for ever.
+pub const SESSION_STEP_MAX: u64 = 1 << 32;
 /// Fencing tokens stay below this, so that every JSON reader holds them exactly.
 pub const FENCING_TOKEN_MAX: u64 = (1 << 53) - 1;

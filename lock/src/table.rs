@@ -25,6 +25,7 @@ mod mutated;
 mod named;
 mod persist;
 mod query;
+mod resume;
 mod sessions;
 mod wait;
 
@@ -232,10 +233,14 @@ impl LockTable {
         let operation = operation.map(|operation| operation.id);
         match (action, operation) {
             (Action::Acquire(acquire), Some(op)) => self.acquire(entry, op, acquire),
+            (Action::Resume(resume), Some(op)) => self.resume(entry, op, resume),
             (Action::Extend(extend), Some(_)) => self.extend(extend),
             (Action::Release(release), Some(_)) => self.release(entry, release),
             // Nobody waits for what has no name, and it could take effect twice.
-            (Action::Acquire(_) | Action::Extend(_) | Action::Release(_), None) => Outcome::Stale,
+            (
+                Action::Acquire(_) | Action::Resume(_) | Action::Extend(_) | Action::Release(_),
+                None,
+            ) => Outcome::Stale,
             (Action::Abandon(attachment), _) => self.abandon(entry, &attachment),
             (Action::Reattach(attachment), _) => self.reattach(entry, &attachment),
             (Action::DetachNode { node, boot }, _) => self.detach_node(entry, node, boot),

@@ -2,6 +2,7 @@
 
 use super::licences::Caller;
 use super::named::{Named, Recall};
+use super::resume::Before;
 use super::{Entry, LockTable, refused};
 use crate::command::{Acquire, OpId};
 use crate::idempotency::{Answer, Endpoint};
@@ -26,6 +27,8 @@ pub(super) struct Asked {
     pub(super) credit: u32,
     /// What the wait is to be from now on; a replay leaves it as it is.
     pub(super) terms: Option<Terms>,
+    /// What it has behind it, if it goes on with a wait whose place was dropped.
+    pub(super) before: Before,
 }
 
 /// What an acquire asks for beside the lock.
@@ -38,7 +41,7 @@ pub(super) struct Terms {
 
 impl Terms {
     /// Within the bounds, whatever the command says.
-    fn of(acquire: &Acquire) -> Self {
+    pub(super) fn of(acquire: &Acquire) -> Self {
         Self {
             lease_ms: acquire.lease_ms.clamp(1, LEASE_MS_MAX),
             window_ms: acquire.window_ms.min(WINDOW_MS_MAX),
@@ -53,6 +56,17 @@ impl LockTable {
         entry: &mut Entry<'_>,
         operation: OpId,
         acquire: Acquire,
+    ) -> Outcome {
+        self.acquire_after(entry, operation, acquire, Before::default())
+    }
+
+    /// Takes a lock, or joins its queue; `before` is what the same acquire has behind it.
+    pub(super) fn acquire_after(
+        &mut self,
+        entry: &mut Entry<'_>,
+        operation: OpId,
+        acquire: Acquire,
+        before: Before,
     ) -> Outcome {
         let (caller, recall) = match self.recall(
             acquire.caller,
@@ -75,6 +89,7 @@ impl LockTable {
                     idempotency,
                     credit: 0,
                     terms: None,
+                    before,
                 };
                 return self.attach(entry, asked);
             }
@@ -90,7 +105,7 @@ impl LockTable {
             identity: caller.identity.clone(),
             key: acquire.key.clone(),
         };
-        let credit = named.as_ref().map_or(0, Named::credit);
+        let credit = named.as_ref().map_or(0, Named::credit).max(before.attempts);
         let asked = Asked {
             operation,
             caller,
@@ -98,7 +113,8 @@ impl LockTable {
             holder: acquire.holder.clone(),
             idempotency,
             credit,
-            terms: Some(Terms::of(&acquire)),
+            terms: Some(before.rest(Terms::of(&acquire))),
+            before,
         };
         let outcome = self.acquire_anew(entry, asked, &acquire);
         if let Some(named) = named {
@@ -143,7 +159,7 @@ impl LockTable {
             holder: asked.holder,
             licence: asked.caller.licence,
             place: self.state.meta.next_place,
-            joined_ms: self.now_ms(),
+            joined_ms: asked.before.joined_ms(self.now_ms()),
             window_ms,
             retry_attempts,
             polled: 0,
@@ -153,7 +169,7 @@ impl LockTable {
             attached: vec![Attached {
                 operation: asked.operation,
                 caller: asked.caller.key,
-                since_ms: self.now_ms(),
+                since_ms: asked.before.joined_ms(self.now_ms()),
                 idempotency: asked.idempotency.clone(),
             }],
             detached: Vec::new(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Entry, LockTable, refused};
 use crate::command::{NodeId, OpId, Operation};
-use crate::limits::{MEMBERS_MAX, OPEN_OPERATIONS_MAX};
+use crate::limits::{MEMBERS_MAX, OPEN_OPERATIONS_MAX, SESSION_STEP_MAX};
 use crate::outcome::{Decision, Limit, Outcome, Refusal};
 use crate::record::{RecordKey, Session};
 
@@ -22,6 +22,9 @@ impl LockTable {
             boot,
             sequence,
         } = operation.id;
+        if !self.is_plausible(operation) {
+            return no(Outcome::Stale);
+        }
         match self.state.sessions.get(&node).map(|session| session.boot) {
             Some(current) if boot < current => return no(Outcome::Stale),
             Some(current) if boot == current => {}
@@ -51,6 +54,28 @@ impl LockTable {
             return no(refused(Refusal::LimitReached(Limit::OpenOperations)));
         }
         None
+    }
+
+    /// Whether a node can have come this far since its last operation: see [`SESSION_STEP_MAX`].
+    fn is_plausible(&self, operation: Operation) -> bool {
+        let OpId {
+            node,
+            boot,
+            sequence,
+        } = operation.id;
+        let (known, answered) = match self.state.sessions.get(&node) {
+            Some(session) if session.boot == boot => (boot, session.answered_below),
+            Some(session) => (session.boot, 0),
+            None => (0, 0),
+        };
+        boot.saturating_sub(known) <= SESSION_STEP_MAX
+            && operation.answered_below <= sequence
+            && operation.answered_below.saturating_sub(answered) <= SESSION_STEP_MAX
+    }
+
+    /// The newest start of a node that an operation of its was applied of.
+    pub fn newest_boot(&self, node: NodeId) -> Option<u64> {
+        self.state.sessions.get(&node).map(|session| session.boot)
     }
 
     pub(super) fn record(&mut self, operation: OpId, decision: Decision) {

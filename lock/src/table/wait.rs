@@ -87,7 +87,7 @@ impl LockTable {
         let attached = Attached {
             operation: asked.operation,
             caller: asked.caller.key,
-            since_ms: self.now_ms(),
+            since_ms: asked.before.joined_ms(self.now_ms()),
             idempotency: asked.idempotency,
         };
         self.attach_at(&asked.resource, place, attached, |waiter| {

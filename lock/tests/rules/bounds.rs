@@ -216,6 +216,51 @@ fn the_cluster_has_at_most_so_many_api_keys_and_nodes() {
     assert_eq!(refused, limit(Limit::Members));
 }
 
+fn as_operation(boot: u64, sequence: u64, answered_below: u64) -> Operation {
+    Operation {
+        id: OpId {
+            node: 1,
+            boot,
+            sequence,
+        },
+        answered_below,
+    }
+}
+
+#[test]
+fn no_operation_uses_up_the_starts_or_the_sequences_of_its_node() {
+    let mut log = Log::new();
+    let mut told = |boot, sequence, below| {
+        let operation = as_operation(boot, sequence, below);
+        log.enter(Some(operation), Action::Expire).0
+    };
+    assert_eq!(told(1, 1, 1), Outcome::Done);
+    let step = limits::SESSION_STEP_MAX;
+    for (boot, sequence, below) in [
+        (u64::MAX, 1, 1),
+        (2 + step, 1, 1),
+        (1, u64::MAX, u64::MAX),
+        (1, 2 + step, 2 + step),
+        (1, 5, 6),
+    ] {
+        let stale = told(boot, sequence, below);
+        assert_eq!(stale, Outcome::Stale, "{boot} {sequence} {below}");
+    }
+    // None of them took effect, so what is the node's own still does.
+    assert_eq!(told(1, 2, 2), Outcome::Done);
+    assert_eq!(told(2, 1, 1), Outcome::Done);
+    // And nobody begins with such a start.
+    let other = Operation {
+        id: OpId {
+            node: 2,
+            boot: 1 + step,
+            sequence: 1,
+        },
+        answered_below: 1,
+    };
+    assert_eq!(log.enter(Some(other), Action::Expire).0, Outcome::Stale);
+}
+
 #[test]
 fn a_long_queue_is_passed_over_where_it_is_detached() {
     let mut log = Log::new();

@@ -4,5 +4,6 @@
 
 mod bounds;
 mod histories;
+mod resumed;
 mod script;
 mod scripts;

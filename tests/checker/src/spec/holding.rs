@@ -1,6 +1,6 @@
 //! Taking, keeping and giving back a lock.
 
-use evermind_lock::command::{Acquire, Extend, KeyId, OpId, Release};
+use evermind_lock::command::{Acquire, Extend, KeyId, OpId, Release, Resume};
 use evermind_lock::limits::{
     LEASE_MS_MAX, LOCKS_MAX, LOCKS_PER_IDENTITY_MAX, RETRY_ATTEMPTS_MAX, WAITERS_PER_IDENTITY_MAX,
     WAITERS_PER_RESOURCE_MAX, WINDOW_MS_MAX,
@@ -44,6 +44,8 @@ pub(super) struct Asked {
     pub(super) credit: u32,
     /// A repeated request has none of its own.
     pub(super) terms: Option<Terms>,
+    /// How much of its window was over when its place was dropped: 0 of all that were not resumed.
+    pub(super) waited_ms: u64,
 }
 
 impl Asked {
@@ -51,7 +53,7 @@ impl Asked {
         Request {
             operation: self.operation,
             caller: self.caller.key,
-            since_ms,
+            since_ms: since_ms.saturating_sub(self.waited_ms),
             idempotency: self.idempotency.clone(),
         }
     }
@@ -59,6 +61,24 @@ impl Asked {
 
 impl Model {
     pub(super) fn acquire(&mut self, operation: OpId, acquire: &Acquire) -> Outcome {
+        self.acquire_after(operation, acquire, 0, 0)
+    }
+
+    /// The same acquire, after its place was dropped: nothing is paid for twice.
+    pub(super) fn resume(&mut self, operation: OpId, resume: &Resume) -> Outcome {
+        let window_ms = resume.acquire.window_ms.min(WINDOW_MS_MAX);
+        let waited_ms = resume.waited_ms.min(window_ms);
+        let paid = resume.attempts.clamp(1, 1 + RETRY_ATTEMPTS_MAX);
+        self.acquire_after(operation, &resume.acquire, waited_ms, paid)
+    }
+
+    fn acquire_after(
+        &mut self,
+        operation: OpId,
+        acquire: &Acquire,
+        waited_ms: u64,
+        paid: u32,
+    ) -> Outcome {
         let named = acquire.idempotency.as_ref();
         let (caller, meaning) = match self.who_and_what(acquire.caller, Endpoint::Acquire, named) {
             Ok(known) => known,
@@ -80,6 +100,7 @@ impl Model {
                 retry_attempts: acquire.retry_attempts.min(RETRY_ATTEMPTS_MAX),
                 fifo: acquire.fifo,
             }),
+            waited_ms,
         };
         let fresh = match meaning {
             Meaning::Unnamed => None,
@@ -94,7 +115,7 @@ impl Model {
             }
             Meaning::Known(state) => return self.report_acquire(state),
         };
-        asked.credit = fresh.as_ref().map_or(0, |fresh| fresh.credit);
+        asked.credit = fresh.as_ref().map_or(0, |fresh| fresh.credit).max(paid);
         let outcome = self.take(&resource, &asked);
         if let Some(fresh) = fresh {
             self.name_acquire(&fresh, resource, asked.holder, &outcome);

@@ -43,7 +43,7 @@ impl Wait {
         Self {
             holder: asked.holder.clone(),
             licence: asked.caller.licence,
-            joined_ms: now_ms,
+            joined_ms: now_ms.saturating_sub(asked.waited_ms),
             terms,
             polled: 0,
             credit: asked.credit.saturating_sub(1),
@@ -172,7 +172,8 @@ impl Model {
         if let Some(limit) = limit {
             return no(Refusal::LimitReached(limit));
         }
-        if let Some(terms) = asked.terms {
+        if let Some(mut terms) = asked.terms {
+            terms.window_ms = terms.window_ms.saturating_sub(asked.waited_ms);
             if terms.window_ms == 0 && !free {
                 return self.refuse_to_wait(resource, asked, terms);
             }

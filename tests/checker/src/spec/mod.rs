@@ -163,10 +163,14 @@ impl Model {
     fn act(&mut self, operation: Option<OpId>, action: Action) -> Outcome {
         match (action, operation) {
             (Action::Acquire(acquire), Some(operation)) => self.acquire(operation, &acquire),
+            (Action::Resume(resume), Some(operation)) => self.resume(operation, &resume),
             (Action::Extend(extend), Some(_)) => self.extend(&extend),
             (Action::Release(release), Some(_)) => self.release(&release),
             // What has no name could take effect twice.
-            (Action::Acquire(_) | Action::Extend(_) | Action::Release(_), None) => Outcome::Stale,
+            (
+                Action::Acquire(_) | Action::Resume(_) | Action::Extend(_) | Action::Release(_),
+                None,
+            ) => Outcome::Stale,
             (Action::Abandon(attachment), _) => self.abandon(&attachment),
             (Action::Reattach(attachment), _) => self.reattach(&attachment),
             (Action::DetachNode { node, boot }, _) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use evermind_lock::command::{Idempotency, OpId, Operation};
 use evermind_lock::limits::{
-    IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_MS, MEMBERS_MAX, OPEN_OPERATIONS_MAX,
+    IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_MS, MEMBERS_MAX, OPEN_OPERATIONS_MAX, SESSION_STEP_MAX,
 };
 use evermind_lock::names::{Holder, IdempotencyKey, IdentityId, Resource};
 use evermind_lock::outcome::{Decision, Limit, Outcome, Refusal};
@@ -90,6 +90,18 @@ impl Model {
             boot,
             sequence,
         } = operation.id;
+        // A server comes up to a step further than it was known to be; what claims more is not its own.
+        let (known_boot, known_answered) = match self.servers.get(&node) {
+            Some(server) if server.boot == boot => (boot, server.answered_below),
+            Some(server) => (server.boot, 0),
+            None => (0, 0),
+        };
+        if boot > known_boot.saturating_add(SESSION_STEP_MAX)
+            || operation.answered_below > known_answered.saturating_add(SESSION_STEP_MAX)
+            || operation.answered_below > sequence
+        {
+            return told(Outcome::Stale);
+        }
         match self.servers.get(&node).map(|server| server.boot) {
             Some(newest) if boot < newest => return told(Outcome::Stale),
             Some(newest) if boot == newest => {}

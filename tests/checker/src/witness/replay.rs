@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use evermind_lock::command::{Action, Command, KeyId, OpId};
+use evermind_lock::command::{Action, Command, KeyId, OpId, Resume};
 use evermind_lock::names::{Holder, Key, Resource};
 use evermind_lock::outcome::{Event, Outcome};
 
@@ -74,7 +74,7 @@ impl Seen {
     fn new(index: u64, command: &Command, model: &Model) -> Option<(OpId, Self)> {
         let operation = command.operation?.id;
         let (caller, key, holder, idempotency, want) = match &command.action {
-            Action::Acquire(a) => {
+            Action::Acquire(a) | Action::Resume(Resume { acquire: a, .. }) => {
                 let want = Want::Acquire {
                     lease_ms: a.lease_ms,
                     retry_attempts: a.retry_attempts,
