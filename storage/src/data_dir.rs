@@ -225,6 +225,24 @@ impl DataDir {
         Ok(())
     }
 
+    /// Says, durably, which cluster it belongs to. Only for a directory that never took part in any:
+    /// its list of nodes was corrected before it did. Blocks.
+    pub fn move_to(&mut self, disk: &dyn Disk, cluster: [u8; 16]) -> Result<(), DataDirError> {
+        if self.node_file.cluster == cluster {
+            return Ok(());
+        }
+        let moved = NodeFile {
+            cluster,
+            ..self.node_file
+        };
+        write(disk, &self.path, &moved).map_err(|source| DataDirError::Io {
+            path: self.path.join(NODE_FILE),
+            source,
+        })?;
+        self.node_file = moved;
+        Ok(())
+    }
+
     /// Whether this directory has never been settled: nothing was ever promised by it.
     pub fn is_fresh(&self) -> bool {
         !self.node_file.settled

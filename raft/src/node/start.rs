@@ -279,6 +279,11 @@ fn open(config: &NodeConfig, seams: &Seams, lock: Option<DirLock>) -> Result<Ope
     )
     .map_err(|error| storage(&error))?;
     let recovered = log.recovered();
+    if recovered.last.is_none() && !recovered.voted {
+        // It has promised nothing to any cluster.
+        dir.move_to(&*seams.disk, identity.cluster)
+            .map_err(|error| storage(&error))?;
+    }
     let observer = Arc::new(Late::default());
     let (machine, checkpointer) = Machine::open(MachineOptions {
         disk: Arc::clone(&seams.disk),

@@ -32,6 +32,8 @@ pub struct LogRecovery {
     pub purged: Option<LogId>,
     /// Whether a batch that was never acknowledged was cut: a crash tore it.
     pub torn: bool,
+    /// Whether a vote is kept: without one, and without an entry, the node never took part.
+    pub voted: bool,
 }
 
 /// The Raft log of one node. Clones are handles of the same log; when the last one is dropped,
@@ -91,6 +93,7 @@ impl LogStore {
             last: log.state.last.map(LogId::from),
             purged: log.state.purged.map(LogId::from),
             torn: log.torn,
+            voted: log.state.vote.is_some(),
         };
         let segment = log.segments.back().expect("a log has a segment").clone();
         let memory = Memory {

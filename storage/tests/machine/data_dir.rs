@@ -35,6 +35,17 @@ fn the_first_start_makes_it_and_every_start_counts() {
 }
 
 #[test]
+fn a_directory_that_moves_to_another_cluster_stays_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = open(dir.path(), NODE_1).unwrap();
+    first.move_to(&RealDisk, [8; 16]).unwrap();
+    assert_eq!((first.cluster_id(), first.boot()), ([8; 16], 1));
+    let second = open(dir.path(), NODE_1).unwrap();
+    assert_eq!((second.cluster_id(), second.boot()), ([8; 16], 2));
+    assert_eq!(second.disk_id(), 42);
+}
+
+#[test]
 fn another_nodes_or_clusters_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     open(dir.path(), NODE_1).unwrap();
