@@ -3,5 +3,6 @@
 //! Absent by design: HTTP and JSON.
 
 pub mod api;
+mod complaints;
 pub mod node;
 pub mod peer;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use evermind_lock::command::{Action, Attachment, OpId};
+use evermind_lock::command::{Acquire, Action, Attachment, OpId, Resume};
 use evermind_lock::names::{Holder, Resource};
-use evermind_lock::outcome::{Decision, Outcome};
+use evermind_lock::outcome::{Decision, HeldReason, Outcome, Refusal};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::core::Core;
-use super::pending::Answered;
+use super::pending::{Answer, Answered};
 use super::{LEADER_PATIENCE, UNKNOWN_AFTER, no_leader};
 use crate::api::NodeError;
 
@@ -83,6 +83,13 @@ pub struct Acquisition {
     stage: Stage,
     resource: Resource,
     holder: Holder,
+    /// What was asked for, if it may stand in line: see [`Acquisition::resume`].
+    asked: Option<Asked>,
+}
+
+struct Asked {
+    acquire: Acquire,
+    since: Instant,
 }
 
 enum Stage {
@@ -94,29 +101,67 @@ enum Stage {
 }
 
 impl Acquisition {
-    pub(crate) fn start(
-        core: &Arc<Core>,
-        action: Action,
-        window: Duration,
-        resource: Resource,
-        holder: Holder,
-    ) -> Self {
-        let attachment = |operation| {
-            Some(Attachment {
-                operation,
-                resource: resource.clone(),
-                holder: holder.clone(),
-            })
+    pub(crate) fn start(core: &Arc<Core>, acquire: Acquire, resource: Resource) -> Self {
+        let mut acquisition = Self {
+            stage: Stage::Over,
+            resource,
+            holder: acquire.holder.clone(),
+            asked: (acquire.window_ms > 0).then(|| Asked {
+                acquire: acquire.clone(),
+                since: Instant::now(),
+            }),
         };
-        let stage = match Operation::start(core, action, window, attachment) {
+        let window = Duration::from_millis(acquire.window_ms);
+        acquisition.stage = match acquisition.open(core, Action::Acquire(acquire), window) {
             Ok(operation) => Stage::Open(operation),
             Err(error) => Stage::Refused(error),
         };
-        Self {
-            stage,
-            resource,
-            holder,
-        }
+        acquisition
+    }
+
+    fn open(
+        &self,
+        core: &Arc<Core>,
+        action: Action,
+        window: Duration,
+    ) -> Result<Operation, NodeError> {
+        let attachment = |operation| {
+            Some(Attachment {
+                operation,
+                resource: self.resource.clone(),
+                holder: self.holder.clone(),
+            })
+        };
+        Operation::start(core, action, window, attachment)
+    }
+
+    /// This node stood still, or was cut off, for longer than a place is kept: it was taken for dead,
+    /// and its callers with it. This caller is still there, so it takes a place again for the rest of
+    /// its window. `None`: what was decided is something else, or its window is over.
+    fn resume(&self, core: &Arc<Core>, decided: &Answer) -> Option<Operation> {
+        let Ok(Decision {
+            outcome:
+                Outcome::Refused(Refusal::LockHeld {
+                    reason: HeldReason::Detached,
+                    attempts,
+                    ..
+                }),
+            ..
+        }) = decided
+        else {
+            return None;
+        };
+        let asked = self.asked.as_ref()?;
+        let window = Duration::from_millis(asked.acquire.window_ms);
+        let waited = asked.since.elapsed();
+        let rest = window.checked_sub(waited).filter(|rest| !rest.is_zero())?;
+        let resume = Resume {
+            acquire: asked.acquire.clone(),
+            waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+            attempts: *attempts,
+        };
+        // A node that stops leaves it at what was decided.
+        self.open(core, Action::Resume(resume), rest).ok()
     }
 
     /// Granted or refused; for a wait, when it ends. Cancel-safe; to be called to its end once.
@@ -125,12 +170,19 @@ impl Acquisition {
     /// [`NodeError::NoLeader`] after 5 s without anyone to propose to, [`NodeError::Unknown`] 10 s
     /// after the waiting window.
     pub async fn decision(&mut self) -> Result<Decision, NodeError> {
-        let operation = match &mut self.stage {
-            Stage::Open(operation) => operation,
-            Stage::Refused(error) => return Err(error.clone()),
-            Stage::Granted(..) | Stage::Over => return Err(NodeError::Unknown),
+        let decided = loop {
+            let operation = match &mut self.stage {
+                Stage::Open(operation) => operation,
+                Stage::Refused(error) => return Err(error.clone()),
+                Stage::Granted(..) | Stage::Over => return Err(NodeError::Unknown),
+            };
+            let decided = operation.decision().await;
+            let core = Arc::clone(&operation.core);
+            match self.resume(&core, &decided) {
+                Some(again) => self.stage = Stage::Open(again),
+                None => break decided,
+            }
         };
-        let decided = operation.decision().await;
         let granted = match &decided {
             Ok(Decision {
                 outcome: Outcome::Granted(granted),

@@ -14,10 +14,12 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::clock::{Clocks, TermClock};
+use super::following::Following;
 use super::pending::{Aftermath, Answer, Pending};
 use super::route::Route;
 use super::wall::WallClock;
 use crate::api::NodeError;
+use crate::complaints::Complaints;
 
 /// Locks, and goes on with what is there if a holder panicked: a panic ends the process anyway.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -44,6 +46,10 @@ pub(crate) struct Core {
     /// Forwarded commands that consensus did not take. Bounded by what peers have in flight.
     refused: mpsc::UnboundedSender<Command>,
     pub(crate) route: watch::Sender<Route>,
+    /// What the leader sends here.
+    pub(crate) following: Following,
+    /// What its log is told of, at most once a minute each.
+    pub(crate) complaints: Complaints,
     /// The clock of the term in which this node leads.
     clock: Mutex<Option<TermClock>>,
     wall: Mutex<WallClock>,
@@ -92,6 +98,8 @@ impl Core {
             outbox,
             refused,
             route: watch::Sender::new(Route::None),
+            following: Following::default(),
+            complaints: Complaints::default(),
             clock: Mutex::new(None),
             wall: Mutex::default(),
             applied: watch::Sender::new(

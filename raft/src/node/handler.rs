@@ -5,20 +5,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use evermind_lock::command::{Command, NodeId};
+use evermind_storage::data_dir::PUT_BACK_OR_STAY_OFF;
 use evermind_storage::machine::{SNAPSHOT_BYTES_MAX, SnapshotFile, SnapshotReceiver, Snapshots};
 use evermind_storage::types::{LogId, SnapshotMeta, TypeConfig, Vote};
 use futures_util::StreamExt;
 use openraft::ReadPolicy;
+use openraft::async_runtime::WatchReceiver;
 use openraft::base::BoxFuture;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use tokio::time::Instant;
+
 use super::Raft;
 use super::core::{Contact, Core, lock};
 use super::dispatch::propose_forwarded;
 use super::route::Route;
+use crate::peer::origin::{BOOT_STEP_MAX, is_plausible};
 use crate::peer::{
     Admission, AppendReplies, AppendRequests, ForwardReply, HandlerError, NotLeader, PeerHandler,
     Refusal, SnapshotSink, SnapshotSource,
@@ -31,15 +36,41 @@ pub(crate) struct Handler {
     pub(crate) snapshots: Snapshots,
 }
 
+impl Handler {
+    /// One message must not use up the terms that later elections need.
+    fn check_term(&self, vote: &Vote) -> Result<(), HandlerError> {
+        check_term(&self.raft, vote)
+    }
+}
+
+fn check_term(raft: &Raft, vote: &Vote) -> Result<(), HandlerError> {
+    let known = raft.server_metrics().borrow_watched().vote.leader_id.term;
+    if is_plausible(vote.leader_id.term, known) {
+        Ok(())
+    } else {
+        Err(unable("no cluster has come to such a term"))
+    }
+}
+
 fn unable(error: impl std::fmt::Display) -> HandlerError {
     HandlerError(error.to_string())
 }
 
 impl PeerHandler for Handler {
-    fn append(&self, _from: NodeId, requests: AppendRequests) -> AppendReplies {
+    fn append(&self, from: NodeId, requests: AppendRequests) -> AppendReplies {
+        let known = self.raft.server_metrics();
+        let core = Arc::clone(&self.core);
+        let plausible = move |request: &AppendEntriesRequest<TypeConfig>| {
+            let known = known.borrow_watched().vote.leader_id.term;
+            let plausible = is_plausible(request.vote.leader_id.term, known);
+            if plausible {
+                core.heard_leader(from, request);
+            }
+            std::future::ready(plausible)
+        };
         Box::pin(
             self.raft
-                .stream_append(requests)
+                .stream_append(requests.take_while(plausible))
                 .map(|reply| reply.map_err(unable)),
         )
     }
@@ -48,21 +79,38 @@ impl PeerHandler for Handler {
         &self,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> BoxFuture<'_, Result<AppendEntriesResponse<TypeConfig>, HandlerError>> {
-        Box::pin(async { self.raft.append_entries(request).await.map_err(unable) })
+        Box::pin(async {
+            self.check_term(&request.vote)?;
+            let from = request.vote.leader_id.voted_for;
+            self.core.heard_leader(from, &request);
+            // A heartbeat names the newest entry that the leader has acknowledged from here.
+            let acknowledged = request.prev_log_id.filter(|_| request.entries.is_empty());
+            let answer = self.raft.append_entries(request).await.map_err(unable)?;
+            if let (AppendEntriesResponse::Conflict, Some(acknowledged)) = (&answer, acknowledged) {
+                self.core.is_older_copy(from, acknowledged.index);
+            }
+            Ok(answer)
+        })
     }
 
     fn vote(
         &self,
         request: VoteRequest<TypeConfig>,
     ) -> BoxFuture<'_, Result<VoteResponse<TypeConfig>, HandlerError>> {
-        Box::pin(async { self.raft.vote(request).await.map_err(unable) })
+        Box::pin(async {
+            self.check_term(&request.vote)?;
+            self.raft.vote(request).await.map_err(unable)
+        })
     }
 
     fn pre_vote(
         &self,
         request: VoteRequest<TypeConfig>,
     ) -> BoxFuture<'_, Result<VoteResponse<TypeConfig>, HandlerError>> {
-        Box::pin(async { self.raft.pre_vote(request).await.map_err(unable) })
+        Box::pin(async {
+            self.check_term(&request.vote)?;
+            self.raft.pre_vote(request).await.map_err(unable)
+        })
     }
 
     fn transfer_leader(
@@ -70,6 +118,7 @@ impl PeerHandler for Handler {
         request: TransferLeaderRequest<TypeConfig>,
     ) -> BoxFuture<'_, Result<TransferLeaderResponse<TypeConfig>, HandlerError>> {
         Box::pin(async {
+            self.check_term(request.from_leader())?;
             let handled = self.raft.handle_transfer_leader(request).await;
             self.core.hands_over.notify_one();
             handled.map_err(unable)
@@ -104,6 +153,17 @@ impl PeerHandler for Handler {
                 .filter(|leader| *leader != self.core.me);
             ForwardReply::NotLeader { leader }
         })
+    }
+
+    fn forged(&self, from: NodeId, why: &'static str) {
+        if self.core.complaints.may(from, "forged") {
+            tracing::warn!(
+                node = from,
+                why,
+                "a forwarded command was not taken: it is not that node's to send; hint: who can write to the \
+                 network between the nodes? Keep strangers out of it"
+            );
+        }
     }
 
     fn read_index(&self, _from: NodeId) -> BoxFuture<'_, Result<LogId, NotLeader>> {
@@ -150,6 +210,7 @@ impl SnapshotSink for Incoming {
         meta: SnapshotMeta,
     ) -> BoxFuture<'static, Result<SnapshotResponse<TypeConfig>, HandlerError>> {
         Box::pin(async move {
+            check_term(&self.raft, &vote)?;
             let file = self.receiver.finish().await.map_err(unable)?;
             // What the file says of itself is covered by its checksums; what was said beside it
             // must be the same.
@@ -170,11 +231,42 @@ impl SnapshotSink for Incoming {
     }
 }
 
+impl Core {
+    fn heard_leader(&self, from: NodeId, request: &AppendEntriesRequest<TypeConfig>) {
+        let committed = request.leader_commit.map_or(0, |id| id.index);
+        let applied = *self.applied.borrow();
+        self.following
+            .heard(from, committed, applied, Instant::now());
+    }
+
+    /// The leader counts on entries that this node's log lacks.
+    fn is_older_copy(&self, leader: NodeId, acknowledged: u64) {
+        if self.complaints.may(leader, "older copy") {
+            tracing::error!(
+                leader,
+                acknowledged,
+                "this node's log lacks entries that it acknowledged to the leader: its data directory is an \
+                 older copy, and the node cannot take part; hint: stop it; then {PUT_BACK_OR_STAY_OFF}"
+            );
+        }
+    }
+}
+
 /// Whom this node talks to.
 impl Admission for Core {
-    fn admit(&self, node: NodeId, disk: u128) -> bool {
-        self.table
-            .read(|table| table.member(node).is_none_or(|known| known.disk == disk))
+    fn admit(&self, node: NodeId, disk: u128, boot: u64) -> Result<(), Refusal> {
+        let (recorded, newest) = self.table.read(|table| {
+            let recorded = table.member(node).map(|known| known.disk);
+            (recorded, table.newest_boot(node))
+        });
+        match newest {
+            _ if recorded.is_some_and(|recorded| recorded != disk) => Err(Refusal::DiskRefused),
+            Some(newest) if boot < newest => Err(Refusal::OlderCopy),
+            newest if boot.saturating_sub(newest.unwrap_or(0)) > BOOT_STEP_MAX => {
+                Err(Refusal::StartRefused)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn on_contact(&self, contact: &crate::peer::Contact) {
@@ -187,6 +279,17 @@ impl Admission for Core {
         self.met.notify_one();
     }
 
+    fn on_reverted(&self, node: NodeId, acknowledged: u64) {
+        if self.complaints.may(node, "reverted") {
+            tracing::warn!(
+                node,
+                acknowledged,
+                "the log of this node lacks entries that it acknowledged: its data directory was put back to an \
+                 older copy, and it cannot take part; hint: stop it; then {PUT_BACK_OR_STAY_OFF}"
+            );
+        }
+    }
+
     fn on_refused(&self, node: NodeId, reason: Refusal) {
         match reason {
             Refusal::DiskRefused => self.stop(format!(
@@ -196,7 +299,36 @@ impl Admission for Core {
                  others go on without it, and no new node can take its place yet",
                 me = self.me
             )),
-            reason => tracing::warn!(node, %reason, "refused by a peer"),
+            Refusal::OlderCopy => self.stop(format!(
+                "node {node} knows a later start of this node than its data directory does: it is an older copy, \
+                 and what was promised since it was made is not in it\n\
+                 hint: {PUT_BACK_OR_STAY_OFF}"
+            )),
+            Refusal::WrongCluster => {
+                if self.complaints.may(node, "wrong cluster") {
+                    tracing::warn!(
+                        node,
+                        "refused by a peer: {reason}; hint: every node's --initial-cluster must have the same \
+                         ids and addresses, letter by letter (localhost is not 127.0.0.1), and the same secret; \
+                         a node that has never taken part can be put right by correcting its list and \
+                         starting it again"
+                    );
+                }
+            }
+            Refusal::NotAMember => {
+                if self.complaints.may(node, "no member") {
+                    tracing::warn!(
+                        node,
+                        "refused by a peer: node {} is not in its --initial-cluster; hint: list every node on every node",
+                        self.me
+                    );
+                }
+            }
+            reason => {
+                if self.complaints.may(node, "refused") {
+                    tracing::warn!(node, %reason, "refused by a peer");
+                }
+            }
         }
     }
 }

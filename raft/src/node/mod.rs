@@ -8,6 +8,7 @@ mod config;
 mod core;
 mod dispatch;
 mod elections;
+mod following;
 mod gate;
 mod handler;
 mod keys;
@@ -110,8 +111,7 @@ impl Node {
             identity: caller.identity.clone(),
             key: request.key.clone(),
         };
-        let holder = request.holder.clone();
-        let action = Action::Acquire(Acquire {
+        let acquire = Acquire {
             caller: caller.key,
             key: request.key,
             holder: request.holder,
@@ -120,9 +120,8 @@ impl Node {
             window_ms: request.window_ms,
             fifo: request.fifo,
             idempotency: request.idempotency,
-        });
-        let window = Duration::from_millis(request.window_ms);
-        Acquisition::start(&self.inner.core, action, window, resource, holder)
+        };
+        Acquisition::start(&self.inner.core, acquire, resource)
     }
 
     /// Proposes an extension, and waits for its decision.

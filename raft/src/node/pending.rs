@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use evermind_lock::command::{Action, Attachment, Command, KeyId, NodeId, OpId, Operation};
+use evermind_lock::command::{Action, Attachment, Command, KeyId, NodeId, OpId, Operation, Resume};
 use evermind_lock::limits::OPEN_OPERATIONS_MAX;
 use evermind_lock::names::Resource;
 use evermind_lock::outcome::{Decision, Event, Outcome};
@@ -237,7 +237,10 @@ impl Pending {
         self.forsaken = self.forsaken.split_off(&open.answered_below);
         let Some(caller) = open.caller else { return };
         if decision.outcome == Outcome::Queued
-            && let (Some(attachment), Action::Acquire(acquire)) = (&open.attachment, &open.action)
+            && let (
+                Some(attachment),
+                Action::Acquire(acquire) | Action::Resume(Resume { acquire, .. }),
+            ) = (&open.attachment, &open.action)
         {
             let (attachment, key) = (attachment.clone(), acquire.caller);
             if caller.is_closed() {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use evermind_lock::command::{Action, Command, KeyHash, Member, NodeId};
 use evermind_lock::names::IdentityId;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 
 use super::Raft;
 use super::clock::READ_EVERY;
@@ -26,9 +27,6 @@ const TICK_MS: u64 = 1_000;
 /// passed over until they come back. Longer than the silence that a leader keeps, and the others with
 /// it, when it looks whether anyone hears it.
 const SILENCE_MAX: Duration = Duration::from_millis(1_600);
-
-/// After this long a proposal of the steward's that had no effect is made again.
-const PROPOSE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Before what consensus refused is proposed again: it does so for a moment after an election.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_millis(25);
@@ -94,12 +92,12 @@ impl Steward {
 
     async fn lead(&self, term: u64) {
         let since = Instant::now();
-        let mut due_proposed: Option<(u64, Instant)> = None;
+        // One at a time: what it leaves is proposed once it is applied, behind what came meanwhile.
+        let mut expiring: Option<oneshot::Receiver<()>> = None;
         let mut chores_at = Instant::now();
         loop {
             if self.refused.swap(false, Ordering::AcqRel) {
                 sleep(REFUSED_AGAIN_AFTER).await;
-                due_proposed = None;
                 chores_at = Instant::now();
             }
             let now = Instant::now();
@@ -110,12 +108,8 @@ impl Steward {
             let applied_ms = self.core.applied_ms();
             let due = stamp.cluster_ms >= deadline_ms;
             let tick = stamp.cluster_ms >= applied_ms + TICK_MS && self.has_leases();
-            let repeated = due_proposed.is_some_and(|(deadline, at)| {
-                deadline == deadline_ms && now < at + PROPOSE_AGAIN_AFTER
-            });
-            if (due || tick) && !repeated {
-                due_proposed = Some((deadline_ms, now));
-                self.propose(term, Action::Expire).await;
+            if (due || tick) && expiring.is_none() {
+                expiring = self.expire(term).await;
             }
             if now >= chores_at {
                 chores_at = now + READ_EVERY;
@@ -131,15 +125,38 @@ impl Steward {
             let until_ms = stamp
                 .cluster_ms
                 .saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-            // From here on an apply that brings an earlier deadline wakes this loop.
-            self.core
-                .steward_until_ms
-                .store(if due { u64::MAX } else { until_ms }, Ordering::SeqCst);
-            if self.core.next_deadline_ms() == deadline_ms {
-                let _ = timeout(wait, self.core.steward.notified()).await;
+            // From here on an apply that brings an earlier deadline wakes this loop: but not while
+            // one is under way, whose own end does.
+            let until_ms = if expiring.is_some() { 0 } else { until_ms };
+            self.core.steward_until_ms.store(until_ms, Ordering::SeqCst);
+            if self.core.next_deadline_ms() == deadline_ms || expiring.is_some() {
+                let applied = async {
+                    match &mut expiring {
+                        // Dropped, it will not be applied by this leader.
+                        Some(applied) => drop(applied.await),
+                        None => std::future::pending().await,
+                    }
+                };
+                let over = tokio::select! {
+                    () = applied => true,
+                    () = self.core.steward.notified() => false,
+                    () = sleep(wait) => false,
+                };
+                if over {
+                    expiring = None;
+                }
             }
             self.core.steward_until_ms.store(0, Ordering::SeqCst);
         }
+    }
+
+    /// Ends what is due; resolves once that is applied, or will not be. `None`: it was not taken.
+    async fn expire(&self, term: u64) -> Option<oneshot::Receiver<()>> {
+        let (applied, over) = oneshot::channel();
+        let taken = self.propose_then(term, Action::Expire, move || {
+            let _ = applied.send(());
+        });
+        taken.await.then_some(over)
     }
 
     fn has_leases(&self) -> bool {
@@ -147,19 +164,31 @@ impl Steward {
     }
 
     async fn propose(&self, term: u64, action: Action) {
+        // What is not taken is proposed again when it is looked at next.
+        self.propose_then(term, action, || {}).await;
+    }
+
+    /// `then` is called once the entry is applied, or will not be, or is dropped uncalled. `false`:
+    /// it was not taken.
+    async fn propose_then(
+        &self,
+        term: u64,
+        action: Action,
+        then: impl FnOnce() + Send + 'static,
+    ) -> bool {
         let command = Command {
             operation: None,
             action,
         };
         let (core, flag) = (Arc::clone(&self.core), Arc::clone(&self.refused));
-        let refused = move |refused| {
+        let told = move |refused| {
             if refused {
                 flag.store(true, Ordering::Release);
                 core.steward.notify_one();
             }
+            then();
         };
-        // What is not taken for another reason is proposed again when it is looked at next.
-        propose(&self.core, &self.raft, term, command, refused).await;
+        propose(&self.core, &self.raft, term, command, told).await
     }
 
     async fn chores(&self, term: u64, leading_since: Instant) {

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 use super::address::AddressBook;
 use super::hello::Refusal;
 use super::stats::PeerStats;
+use crate::complaints::Complaints;
+
 use super::transport::{Connect, Plain, Tcp, Wrap};
 
 /// What proves that a node belongs to the cluster. Never printed.
@@ -67,15 +69,21 @@ pub struct Contact {
 
 /// What the node decides about its peers. Called from the connections' tasks: must not block.
 pub trait Admission: Send + Sync + 'static {
-    /// Whether `disk` may speak for `node`: it is the recorded one, or none is recorded yet. Asked
-    /// at every handshake on both sides, only of peers that proved the secret.
-    fn admit(&self, node: NodeId, disk: u128) -> bool;
+    /// Whether `disk`, in its start `boot`, may speak for `node`: it is the recorded one, or none is
+    /// recorded yet, and the start can follow on the newest that is recorded. Asked at every
+    /// handshake on both sides, only of peers that proved the secret.
+    ///
+    /// # Errors
+    /// Why not.
+    fn admit(&self, node: NodeId, disk: u128, boot: u64) -> Result<(), Refusal>;
     /// A handshake with this peer was completed.
     fn on_contact(&self, contact: &Contact);
-    /// `node` refused this node. [`Refusal::DiskRefused`] comes only with `node`'s own proof: it
-    /// says that this node's disk is not the one the cluster knows, and this node must stop. The
-    /// others may be a misconfiguration at either end.
+    /// `node` refused this node. [`Refusal::DiskRefused`] and [`Refusal::OlderCopy`] come only with
+    /// `node`'s own proof: they say that this node's disk is not the one the cluster knows, or not
+    /// any more, and this node must stop. The others may be a misconfiguration at either end.
     fn on_refused(&self, node: NodeId, reason: Refusal);
+    /// The log of `node` lacks entries that it acknowledged to this leader, up to this index.
+    fn on_reverted(&self, _node: NodeId, _acknowledged: u64) {}
 }
 
 /// Bounds in time. The defaults suit a LAN.
@@ -145,6 +153,7 @@ pub struct Endpoint {
     pub wrap: Arc<dyn Wrap>,
     /// Where nonces come from: the system, or a simulator's seed.
     pub nonces: Nonces,
+    pub(super) complaints: Complaints,
     stats: PeerStats,
     heard: Heard,
 }
@@ -166,6 +175,7 @@ impl Endpoint {
                 // Without randomness no proof means anything.
                 getrandom::fill(nonce).expect("the system gives randomness");
             }),
+            complaints: Complaints::default(),
             stats: PeerStats::default(),
             heard: Heard::new(),
         }

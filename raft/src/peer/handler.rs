@@ -81,6 +81,9 @@ pub trait PeerHandler: Send + Sync + 'static {
     /// when this one has resolved: resolve when it is queued, not when it is applied.
     fn forward(&self, from: NodeId, command: Command) -> BoxFuture<'_, ForwardReply>;
 
+    /// A command came that is not the peer's to send; it was not taken.
+    fn forged(&self, _from: NodeId, _why: &'static str) {}
+
     /// The log id that a linearizable read has to wait for.
     fn read_index(&self, from: NodeId) -> BoxFuture<'_, Result<LogId, NotLeader>>;
 }

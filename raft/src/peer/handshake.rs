@@ -151,8 +151,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Handshake<'_, R, W> {
     }
 
     fn judge(&self, theirs: &Hello) -> Option<Refusal> {
-        let admitted = self.endpoint.admission.admit(theirs.node, theirs.disk);
-        (!admitted).then_some(Refusal::DiskRefused)
+        if self.endpoint.addresses.get(theirs.node).is_none() {
+            return Some(Refusal::NotAMember);
+        }
+        let admission = &self.endpoint.admission;
+        admission.admit(theirs.node, theirs.disk, theirs.boot).err()
     }
 
     fn meet(&self, theirs: Hello, refusal: Option<Refusal>) -> Result<Contact, HandshakeError> {
@@ -191,7 +194,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Handshake<'_, R, W> {
 /// Only a member may say anything about our disk, because it stops this node.
 fn refused_without_proof(reason: Refusal) -> HandshakeError {
     match reason {
-        Refusal::DiskRefused => unexpected(),
+        Refusal::DiskRefused | Refusal::OlderCopy => unexpected(),
         reason => HandshakeError::RefusedByPeer(reason),
     }
 }

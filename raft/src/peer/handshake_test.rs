@@ -15,8 +15,8 @@ use super::hello::{Hello, Purpose, Refusal, Word};
 struct Anybody;
 
 impl Admission for Anybody {
-    fn admit(&self, _node: NodeId, _disk: u128) -> bool {
-        true
+    fn admit(&self, _node: NodeId, _disk: u128, _boot: u64) -> Result<(), Refusal> {
+        Ok(())
     }
     fn on_contact(&self, contact: &Contact) {
         panic!("{contact:?} was let in");

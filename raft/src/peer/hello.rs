@@ -53,7 +53,9 @@ impl fmt::Display for Purpose {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// The two belong to different clusters.
-    #[error("it belongs to another cluster")]
+    #[error(
+        "it belongs to another cluster: --initial-cluster or the cluster secret differs between the two"
+    )]
     WrongCluster,
     /// Whoever answers at this address is not the node that was dialed, or claims to be ourselves.
     #[error("it is another node than the one meant")]
@@ -67,6 +69,15 @@ pub enum Refusal {
     /// The disk is not the one recorded for this node: it was wiped, or copied from another.
     #[error("its disk is not the one recorded for it")]
     DiskRefused,
+    /// It was started more often than it says: its data directory was put back to an older copy.
+    #[error("its data directory is an older copy of the one that it ran on last")]
+    OlderCopy,
+    /// It says that it was started far more often than is known.
+    #[error("its count of starts cannot be true")]
+    StartRefused,
+    /// Its id is not in the list of the cluster's nodes.
+    #[error("it is no member of the cluster")]
+    NotAMember,
 }
 
 /// Who speaks, to whom, and what for.

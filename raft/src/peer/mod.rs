@@ -13,6 +13,8 @@
 //! | forward | commands on their way to the leader | in order |
 //! | snapshot | one snapshot, then it is closed | in order |
 //!
+//! What a peer says is taken for its own alone: see `origin.rs`.
+//!
 //! Frames are a `u32` length (little endian), a byte that says which kind, and a body; see
 //! `wire.rs`. What the proofs of the handshake cover is the opening of a connection, not its
 //! bytes: whoever can rewrite packets needs TLS to be kept out, for which [`Wrap`] is the place.
@@ -37,6 +39,7 @@ mod handshake_test;
 mod hello;
 mod lane;
 mod network;
+pub(crate) mod origin;
 mod outbox;
 mod pending;
 mod server;
@@ -46,6 +49,7 @@ mod session_snapshot;
 mod snapshot;
 mod standing;
 mod stats;
+mod strangers;
 mod transport;
 mod wire;
 mod wire_append;
@@ -81,8 +85,11 @@ pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 1 << 20;
 pub const SNAPSHOT_CHUNKS_IN_FLIGHT_MAX: usize = 4;
 /// Connections accepted at a time.
 pub const CONNECTIONS_MAX: usize = 256;
-/// Connections accepted at a time that have not yet proved who they are.
+/// Connections accepted at a time that have not yet proved who they are. The next takes the place of
+/// the oldest.
 pub const UNPROVED_CONNECTIONS_MAX: usize = 64;
+/// Of these, the most from one address from which no peer has proved itself.
+pub const UNPROVED_CONNECTIONS_PER_ADDRESS_MAX: usize = 16;
 
 /// A task that ends with its owner.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use evermind_lock::command::NodeId;
@@ -16,8 +17,8 @@ use openraft::network::{
     Backoff, RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential,
 };
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{EmptyNode, OptionalSend, StorageError};
 use tokio::time::Instant;
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 use super::append::AppendError;
 use super::calls::CallError;
 use super::client::{Peer, PeerClient};
+use super::origin::is_plausible;
 use super::snapshot::{SendError, SnapshotSource, send};
 use super::wire::{Answer, Call};
 use super::wire_append::append_body;
@@ -55,6 +57,7 @@ impl<S> PeerNetworkFactory<S> {
             client: self.client.clone(),
             target,
             heartbeats,
+            acknowledged: 0,
             snapshots: PhantomData,
         }
     }
@@ -80,6 +83,8 @@ pub struct PeerNetwork<S> {
     peer: Arc<Peer>,
     target: NodeId,
     heartbeats: bool,
+    /// The newest entry that the peer said it has, to this leader of this term.
+    acknowledged: u64,
     snapshots: PhantomData<fn() -> S>,
 }
 
@@ -107,19 +112,31 @@ impl<S: SnapshotSource> PeerNetwork<S> {
         }
     }
 
-    async fn ballot(&self, call: Call, option: &RPCOption) -> RpcResult<VoteResponse<TypeConfig>> {
+    async fn ballot(
+        &self,
+        call: Call,
+        asked: Vote,
+        option: &RPCOption,
+    ) -> RpcResult<VoteResponse<TypeConfig>> {
         match self.call(call, RPCTypes::Vote, option).await? {
             Answer::Vote {
                 vote,
                 granted,
                 last,
-            } => Ok(VoteResponse::new(
-                Vote::from(vote),
-                last.map(Into::into),
-                granted,
-            )),
+            } => {
+                let vote = believe(vote.into(), asked.leader_id.term)?;
+                Ok(VoteResponse::new(vote, last.map(Into::into), granted))
+            }
             _ => Err(out_of_turn()),
         }
+    }
+
+    /// The peer's log lacks what it acknowledged. Consensus must not hear of it: it would look for
+    /// where the two logs part, and there is no such place.
+    fn reverted(&self, acknowledged: u64) -> RPCError<TypeConfig> {
+        let endpoint = self.client.endpoint();
+        endpoint.admission.on_reverted(self.target, acknowledged);
+        Unreachable::from_string("its log lacks what it acknowledged").into()
     }
 
     fn timeout(&self, action: RPCTypes, timeout: Duration) -> Timeout<TypeConfig> {
@@ -153,6 +170,16 @@ impl<S: SnapshotSource> PeerNetwork<S> {
     }
 }
 
+/// A vote that a reply tells of, to a request of term `asked`: one reply must not use up the terms
+/// that later elections need.
+fn believe(vote: Vote, asked: u64) -> RpcResult<Vote> {
+    if is_plausible(vote.leader_id.term, asked) {
+        Ok(vote)
+    } else {
+        Err(Unreachable::from_string("it tells of a term that no cluster has come to").into())
+    }
+}
+
 fn out_of_turn() -> RPCError<TypeConfig> {
     Unreachable::from_string("it answers another call").into()
 }
@@ -166,10 +193,21 @@ impl<S: SnapshotSource> RaftNetworkV2<TypeConfig> for PeerNetwork<S> {
         option: RPCOption,
     ) -> RpcResult<AppendEntriesResponse<TypeConfig>> {
         let call = Call::Append(append_body(&rpc));
-        match self.call(call, RPCTypes::AppendEntries, &option).await? {
-            Answer::Append(answer) => Ok(answer.into()),
-            _ => Err(out_of_turn()),
+        let answer = match self.call(call, RPCTypes::AppendEntries, &option).await? {
+            Answer::Append(answer) => AppendEntriesResponse::from(answer),
+            _ => return Err(out_of_turn()),
+        };
+        match &answer {
+            AppendEntriesResponse::HigherVote(vote) => {
+                believe(*vote, rpc.vote.leader_id.term)?;
+            }
+            // A heartbeat names the newest entry that the peer acknowledged.
+            AppendEntriesResponse::Conflict if self.heartbeats && rpc.entries.is_empty() => {
+                return Err(self.reverted(rpc.prev_log_id.map_or(0, |id| id.index)));
+            }
+            _ => {}
         }
+        Ok(answer)
     }
 
     fn stream_append<'s, I>(
@@ -194,8 +232,26 @@ impl<S: SnapshotSource> RaftNetworkV2<TypeConfig> for PeerNetwork<S> {
                 }
             };
             let idle = self.client.endpoint().config.append_idle;
+            let term = Arc::new(AtomicU64::new(0));
+            let asked = Arc::clone(&term);
+            let input = input.inspect(move |request| {
+                asked.store(request.vote.leader_id.term, Ordering::Relaxed);
+            });
             let replies = lane.stream(input, idle.max(option.soft_ttl()));
-            let replies = replies.map(|reply| reply.map_err(|error| self.append_error(error)));
+            let replies = replies.map(move |reply| {
+                let reply = reply.map_err(|error| self.append_error(error))?;
+                match &reply {
+                    Ok(Some(id)) => self.acknowledged = self.acknowledged.max(id.index),
+                    Err(StreamAppendError::HigherVote(vote)) => {
+                        believe(*vote, term.load(Ordering::Relaxed))?;
+                    }
+                    Err(StreamAppendError::Conflict(id)) if id.index <= self.acknowledged => {
+                        return Err(self.reverted(self.acknowledged));
+                    }
+                    Ok(None) | Err(StreamAppendError::Conflict(_)) => {}
+                }
+                Ok(reply)
+            });
             Ok(Box::pin(replies) as AppendStream<'s>)
         })
     }
@@ -205,7 +261,8 @@ impl<S: SnapshotSource> RaftNetworkV2<TypeConfig> for PeerNetwork<S> {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> RpcResult<VoteResponse<TypeConfig>> {
-        self.ballot(Call::Vote(rpc.into()), &option).await
+        let asked = rpc.vote;
+        self.ballot(Call::Vote(rpc.into()), asked, &option).await
     }
 
     async fn pre_vote(
@@ -213,7 +270,8 @@ impl<S: SnapshotSource> RaftNetworkV2<TypeConfig> for PeerNetwork<S> {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> RpcResult<VoteResponse<TypeConfig>> {
-        self.ballot(Call::PreVote(rpc.into()), &option).await
+        let asked = rpc.vote;
+        self.ballot(Call::PreVote(rpc.into()), asked, &option).await
     }
 
     async fn full_snapshot(
@@ -225,11 +283,14 @@ impl<S: SnapshotSource> RaftNetworkV2<TypeConfig> for PeerNetwork<S> {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let endpoint = self.client.endpoint();
         let meta: SnapshotMeta = snapshot.meta;
+        let asked = vote.leader_id.term;
         let what = (vote, meta, snapshot.snapshot);
         tokio::select! {
             biased;
             sent = send(endpoint, self.target, what, endpoint.config.snapshot_idle) => {
-                sent.map(SnapshotResponse::new).map_err(|error| self.snapshot_error(error))
+                let told = sent.map_err(|error| self.snapshot_error(error))?;
+                let told = believe(told, asked).map_err(StreamingError::from)?;
+                Ok(SnapshotResponse::new(told))
             }
             closed = cancel => Err(closed.into()),
         }

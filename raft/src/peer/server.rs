@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evermind_lock::command::NodeId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -18,9 +18,11 @@ use super::handshake::{Handshake, HandshakeError};
 use super::hello::Purpose;
 use super::session::{self, Session, SessionError};
 use super::stats::PeerStats;
+use super::strangers::{Place, Strangers};
 use super::transport::{Listen, PeerStream, Side};
 use super::{
     CONNECTIONS_MAX, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX, Task, UNPROVED_CONNECTIONS_MAX,
+    UNPROVED_CONNECTIONS_PER_ADDRESS_MAX,
 };
 
 /// After a failed accept (no file descriptors left, mostly) the next one waits.
@@ -34,8 +36,8 @@ pub struct PeerServer {
 }
 
 /// Serves peers from `listener` until the returned server is dropped. At most
-/// [`CONNECTIONS_MAX`] connections are open at a time, [`UNPROVED_CONNECTIONS_MAX`] of them in
-/// their handshake; more are closed unheard.
+/// [`CONNECTIONS_MAX`] connections are open at a time, and [`UNPROVED_CONNECTIONS_MAX`] in their
+/// handshake: where more come, the oldest of those is closed.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
@@ -48,6 +50,7 @@ pub fn serve(
         endpoint,
         handler,
         latest: Mutex::default(),
+        open: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
     });
     PeerServer {
         _task: Task::spawn(server.accept(listener)),
@@ -60,12 +63,16 @@ struct Server {
     /// The connection that each peer opened last for each purpose. A peer that opens another has
     /// given the one before up, even where this side cannot see that.
     latest: Mutex<BTreeMap<(NodeId, Purpose), CancellationToken>>,
+    /// Permits for peers that proved who they are.
+    open: Arc<Semaphore>,
 }
 
 impl Server {
     async fn accept(self: Arc<Self>, mut listener: impl Listen) {
-        let all = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let unproved = Arc::new(Semaphore::new(UNPROVED_CONNECTIONS_MAX));
+        let strangers = Arc::new(Strangers::new(
+            UNPROVED_CONNECTIONS_MAX,
+            UNPROVED_CONNECTIONS_PER_ADDRESS_MAX,
+        ));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -81,38 +88,33 @@ impl Server {
                     continue;
                 }
             };
-            let permits = all
-                .clone()
-                .try_acquire_owned()
-                .ok()
-                .zip(unproved.clone().try_acquire_owned().ok());
-            let Some((open, unproved)) = permits else {
+            let (place, taken) = strangers.enter(from.ip());
+            if taken {
                 PeerStats::count(&self.endpoint.stats().over_limit);
-                self.complain("too many peer connections", Some(from));
-                continue;
-            };
+                self.complain("too many connections that prove nothing", Some(from));
+            }
             let server = self.clone();
-            connections.spawn(async move {
-                server.connection(stream, from, unproved).await;
-                drop(open);
-            });
+            connections.spawn(async move { server.connection(stream, from, place).await });
         }
     }
 
-    async fn connection(
-        &self,
-        stream: PeerStream,
-        from: SocketAddr,
-        unproved: OwnedSemaphorePermit,
-    ) {
+    async fn connection(&self, stream: PeerStream, from: SocketAddr, place: Place) {
         let limit = self.endpoint.config.handshake;
-        let shaken = timeout(limit, self.handshake(stream))
-            .await
-            .unwrap_or(Err(HandshakeError::TooSlow));
-        drop(unproved);
+        let shaken = tokio::select! {
+            biased;
+            shaken = timeout(limit, self.handshake(stream)) => {
+                shaken.unwrap_or(Err(HandshakeError::TooSlow))
+            }
+            () = place.given_up.cancelled() => return,
+        };
         let (session, purpose) = match shaken {
             Ok(shaken) => shaken,
             Err(error) => return self.turned_away(&error, from),
+        };
+        place.proved();
+        let Ok(_open) = self.open.clone().try_acquire_owned() else {
+            PeerStats::count(&self.endpoint.stats().over_limit);
+            return self.complain("too many peer connections", Some(from));
         };
         PeerStats::count(&self.endpoint.stats().accepted);
         let node = session.contact.node;

@@ -16,6 +16,7 @@ use super::endpoint::{Contact, Ear, PeerConfig};
 use super::frame::{FrameError, FrameReader};
 use super::handler::{ForwardReply, PeerHandler};
 use super::hello::Purpose;
+use super::origin::{check_command, check_vote};
 use super::outbox::{Outbox, REPLIES_MAX};
 use super::transport::PeerStream;
 use super::wire::{
@@ -74,7 +75,7 @@ pub(super) async fn run(
         Purpose::Control => {
             let (calls, queue) = mpsc::channel(CALLS_IN_FLIGHT_MAX);
             let read = read.run(move |kind, body| match kind {
-                Kind::Call => put(&calls, value::<CallFrame>(&body)?),
+                Kind::Call => put(&calls, read_call(from, &body)?),
                 other => Err(WireError::OutOfPlace(other)),
             });
             drive(read, control(from, &**handler, queue, outbox), writer).await
@@ -85,10 +86,10 @@ pub(super) async fn run(
                 Kind::Forward => put(&forwards, value::<Forward>(&body)?),
                 other => Err(WireError::OutOfPlace(other)),
             });
-            drive(read, forward(from, &**handler, queue, outbox), writer).await
+            drive(read, forward(&contact, &**handler, queue, outbox), writer).await
         }
         Purpose::Append => {
-            let (requests, queue) = session_append::queue();
+            let (requests, queue) = session_append::queue(from);
             let read = read.run(move |kind, body| match kind {
                 Kind::Append => requests.put(&body),
                 other => Err(WireError::OutOfPlace(other)),
@@ -129,6 +130,22 @@ async fn drive(
         () = work => Ok(()),
         result = write => result.map_err(SessionError::Write),
     }
+}
+
+/// A call that is the sender's own: a candidate asks for itself, and a leader hands over its own
+/// office.
+fn read_call(from: NodeId, body: &[u8]) -> Result<CallFrame, WireError> {
+    let frame: CallFrame = value(body)?;
+    let vote = match &frame.call {
+        Call::Vote(ballot) | Call::PreVote(ballot) => Some(ballot.vote),
+        Call::TransferLeader { from, .. } => Some(*from),
+        // Read where it is handled.
+        Call::Append(_) | Call::ReadIndex => None,
+    };
+    if let Some(vote) = vote {
+        check_vote(from, &vote.into()).map_err(WireError::NotItsOwn)?;
+    }
+    Ok(frame)
 }
 
 /// What a well-behaved peer sends never finds the queue full.
@@ -215,7 +232,10 @@ async fn control(
 async fn answer(from: NodeId, handler: &dyn PeerHandler, call: Call) -> Answer {
     let answered = match call {
         Call::Append(body) => match read_append(&body) {
-            Ok((_, request)) => handler.append_one(request).await.map(Answer::from),
+            Ok((_, request)) => match check_vote(from, &request.vote) {
+                Ok(()) => handler.append_one(request).await.map(Answer::from),
+                Err(why) => return Answer::Failed(WireError::NotItsOwn(why).to_string()),
+            },
             Err(error) => return Answer::Failed(error.to_string()),
         },
         Call::Vote(ballot) => handler.vote(ballot.into()).await.map(Answer::from),
@@ -238,15 +258,22 @@ async fn answer(from: NodeId, handler: &dyn PeerHandler, call: Call) -> Answer {
 
 /// Hands commands over one after the other: their order is the origin's.
 async fn forward(
-    from: NodeId,
+    from: &Contact,
     handler: &dyn PeerHandler,
     mut forwards: mpsc::Receiver<Forward>,
     outbox: Outbox,
 ) {
     while let Some(Forward { id, command }) = forwards.recv().await {
-        let verdict = match handler.forward(from, command).await {
-            ForwardReply::Accepted => ForwardVerdict::Accepted,
-            ForwardReply::NotLeader { leader } => ForwardVerdict::NotLeader(leader),
+        let verdict = match check_command(from, &command) {
+            Ok(()) => match handler.forward(from.node, command).await {
+                ForwardReply::Accepted => ForwardVerdict::Accepted,
+                ForwardReply::NotLeader { leader } => ForwardVerdict::NotLeader(leader),
+            },
+            // What the peer itself has sent goes on: it may not be the one who sent this.
+            Err(why) => {
+                handler.forged(from.node, why);
+                ForwardVerdict::NotLeader(None)
+            }
         };
         let reply = Kind::Forwarded.with(&Forwarded { id, verdict });
         if outbox.send(reply).await.is_err() {

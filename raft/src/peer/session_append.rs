@@ -10,6 +10,7 @@ use openraft::raft::AppendEntriesRequest;
 use tokio::sync::mpsc;
 
 use super::handler::PeerHandler;
+use super::origin::check_vote;
 use super::outbox::{Closed, Outbox};
 use super::wire::{AppendReply, AppendResult, Kind, WireError};
 use super::wire_append::read_append;
@@ -23,6 +24,7 @@ struct Request {
 
 /// Where requests are put as they are read.
 pub(super) struct Requests {
+    from: NodeId,
     queue: mpsc::Sender<Request>,
     bytes: Arc<AtomicUsize>,
 }
@@ -34,10 +36,11 @@ pub(super) struct Queue {
 }
 
 /// A queue for what a well-behaved peer may have in flight.
-pub(super) fn queue() -> (Requests, Queue) {
+pub(super) fn queue(from: NodeId) -> (Requests, Queue) {
     let (sender, queue) = mpsc::channel(APPENDS_IN_FLIGHT_MAX);
     let bytes = Arc::new(AtomicUsize::new(0));
     let requests = Requests {
+        from,
         queue: sender,
         bytes: bytes.clone(),
     };
@@ -53,6 +56,7 @@ impl Requests {
             return Err(WireError::TooMuch);
         }
         let (stream, append) = read_append(body)?;
+        check_vote(self.from, &append.vote).map_err(WireError::NotItsOwn)?;
         self.queue
             .try_send(Request {
                 stream,

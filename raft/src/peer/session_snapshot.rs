@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at};
 
 use super::handler::{HandlerError, PeerHandler};
+use super::origin::check_vote;
 use super::outbox::Outbox;
 use super::wire::{
     Kind, SnapshotBegin, SnapshotReply, WireError, read_snapshot_chunk, reason, value,
@@ -75,6 +76,7 @@ async fn receive(
     };
     let bytes = begin.bytes;
     let (vote, meta) = begin.into_parts();
+    check_vote(from, &vote).map_err(|why| HandlerError(WireError::NotItsOwn(why).to_string()))?;
     let io = |error: std::io::Error| HandlerError(error.to_string());
     let mut sink = handler.begin_snapshot(from, bytes).await.map_err(io)?;
     let mut received = 0;

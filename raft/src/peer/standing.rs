@@ -14,6 +14,9 @@ use super::lane::{Lane, dial};
 /// A connection that lasted this long was a good one: the next dial does not wait.
 const GOOD_AFTER: Duration = Duration::from_secs(1);
 
+/// What is complained of, whatever the purpose and the reason.
+const UNREACHABLE: &str = "unreachable";
+
 enum State<L> {
     /// Being dialed for the first time, or again right after a good connection was lost.
     Connecting,
@@ -67,6 +70,9 @@ async fn keep<L: Lane>(endpoint: Arc<Endpoint>, node: NodeId, state: watch::Send
                 let since = Instant::now();
                 tracing::debug!(node, purpose = %L::PURPOSE, "connected to peer");
                 state.send_replace(State::Up(dialed.lane.clone()));
+                if endpoint.complaints.over(node, UNREACHABLE) {
+                    tracing::info!(node, "peer is reached again");
+                }
                 let error = dialed.run(config).await;
                 tracing::debug!(node, purpose = %L::PURPOSE, %error, "connection to peer lost");
                 if since.elapsed() >= GOOD_AFTER {
@@ -78,9 +84,8 @@ async fn keep<L: Lane>(endpoint: Arc<Endpoint>, node: NodeId, state: watch::Send
             }
             Err(error) => error.to_string().into(),
         };
-        let news = !matches!(&*state.borrow(), State::Down(before) if *before == reason);
-        if news {
-            tracing::info!(node, purpose = %L::PURPOSE, %reason, "cannot reach peer");
+        if endpoint.complaints.may(node, UNREACHABLE) {
+            tracing::warn!(node, %reason, "cannot reach peer");
         }
         state.send_replace(State::Down(reason));
         sleep(wait).await;

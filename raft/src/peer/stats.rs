@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Complaints of one kind are logged once in this time; what came between is counted.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+const COMPLAINT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Counters since the endpoint was made.
 #[derive(Debug, Default)]

@@ -51,6 +51,8 @@ pub(super) enum WireError {
     Short,
     #[error("more is in flight than allowed")]
     TooMuch,
+    #[error("{0}, which is not its own to send")]
+    NotItsOwn(&'static str),
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
@@ -118,7 +120,7 @@ pub(super) enum Call {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ballot {
-    vote: VoteRecord,
+    pub(super) vote: VoteRecord,
     last: Option<LogIdRecord>,
     leadership_transfer: bool,
 }

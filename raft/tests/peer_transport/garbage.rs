@@ -86,6 +86,7 @@ async fn who_says_nothing_is_closed_and_does_not_keep_peers_out() {
     })
     .await;
     let book = evermind_raft::peer::AddressBook::new([(2, two.address.clone())]);
+    two.endpoint.addresses.set(3, "elsewhere:1");
     let three = TestNode::start(identity(3), &book).await;
     until("let in", || three.client.last_heard(2).is_some()).await;
     dribbling.await.unwrap();

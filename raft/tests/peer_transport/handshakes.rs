@@ -127,7 +127,8 @@ async fn a_wiped_node_that_is_dialed_learns_that_it_must_stop() {
     let book = AddressBook::default();
     let one = TestNode::start(identity(1), &book).await;
     one.gate.disks.lock().unwrap().insert(2, 2000);
-    let elsewhere = AddressBook::default();
+    // It cannot reach the other, and is dialed.
+    let elsewhere = AddressBook::new([(1, "127.0.0.1:1".to_owned())]);
     let wiped = Identity {
         disk: 4242,
         ..identity(2)

@@ -3,6 +3,7 @@
 
 mod appends;
 mod calls;
+mod forged;
 mod forwards;
 mod garbage;
 mod handshakes;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use evermind_lock::command::{Action, Command, NodeId, OpId, Operation};
+use evermind_lock::command::{Action, Command, LicenceId, NodeId, OpId, Operation};
 use evermind_raft::peer::{
     AddressBook, Admission, AppendReplies, AppendRequests, Contact, Endpoint, ForwardReply,
     HandlerError, Identity, NotLeader, PeerClient, PeerConfig, PeerHandler, PeerNetwork,
@@ -47,9 +47,12 @@ pub(crate) struct Gate {
 }
 
 impl Admission for Gate {
-    fn admit(&self, node: NodeId, disk: u128) -> bool {
+    fn admit(&self, node: NodeId, disk: u128, _boot: u64) -> Result<(), Refusal> {
         let disks = self.disks.lock().unwrap();
-        disks.get(&node).is_none_or(|recorded| *recorded == disk)
+        match disks.get(&node) {
+            Some(recorded) if *recorded != disk => Err(Refusal::DiskRefused),
+            _ => Ok(()),
+        }
     }
     fn on_contact(&self, contact: &Contact) {
         self.contacts.lock().unwrap().push(contact.clone());
@@ -348,9 +351,9 @@ pub(crate) fn command(sequence: u64) -> Command {
                 boot: 5,
                 sequence,
             },
-            answered_below: 1,
+            answered_below: sequence.min(1),
         }),
-        action: Action::Expire,
+        action: Action::RevokeLicence(LicenceId(1)),
     }
 }
 
