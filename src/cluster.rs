@@ -1,14 +1,16 @@
 //! `evermind cluster`: what each node knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use evermind_client::{Answer, Client, ClusterInfo, Endpoint, Error};
 use serde_json::{Value, json};
 
 use crate::connection::Connection;
-use crate::exit::Failure;
+use crate::exit::{Failure, UNAVAILABLE};
 use crate::{output, table};
 
 /// A node that has hung must not hold up what the others say.
@@ -16,7 +18,9 @@ const ANSWER_GRACE: Duration = Duration::from_secs(3);
 
 /// Show what each node knows of the cluster
 ///
-/// Each node's own view: they may differ while a leader is chosen.
+/// Each node's own view: they may differ while a leader is chosen. Where every member is asked (give
+/// all their addresses with --url), it fails with exit code 69 if no majority of those that vote
+/// answers and names one leader, and warns if one more lost node would be too many.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -28,10 +32,10 @@ pub(crate) struct Args {
 
 type View = (Endpoint, Result<Answer<ClusterInfo>, Error>);
 
-/// Fails only if no node answered.
+/// Fails if no node answered, or no majority.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let client = args.connection.client()?.with_answer_grace(ANSWER_GRACE);
-    let mut views = crate::single_threaded()?.block_on(ask_all(&client));
+    let mut views = crate::single_threaded()?.block_on(ask_all(client));
     if views.iter().all(|(_, view)| view.is_err()) {
         // A node that refuses is one that answers: that says more than another which is down.
         let refused = |(_, view): &View| matches!(view, Err(Error::Refused(_)));
@@ -42,21 +46,97 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     if args.json {
         output::line(&Value::Array(views.iter().map(as_json).collect()).to_string())?;
-        return Ok(ExitCode::SUCCESS);
+        return verdict(&views);
     }
     let header = ["NODE", "ROLE", "LEADER", "TERM", "APPLIED", "HTTP"];
     let nodes = table::render(&header, &views.iter().map(row).collect::<Vec<_>>());
     let members = table::render(&["MEMBER", "VOTES", "HTTP", "PEER"], &members(&views));
     output::write(&format!("{nodes}\n{members}"))?;
+    verdict(&views)
+}
+
+/// Asks all at once: a frozen node holds up no other's answer.
+async fn ask_all(client: Client) -> Vec<View> {
+    let client = Arc::new(client);
+    let ask = |endpoint: &Endpoint| {
+        let (client, endpoint) = (Arc::clone(&client), endpoint.clone());
+        tokio::spawn(async move {
+            let view = client.cluster(&endpoint).await;
+            (endpoint, view)
+        })
+    };
+    let asked: Vec<_> = client.endpoints().iter().map(ask).collect();
+    let mut views = Vec::new();
+    for view in asked {
+        views.push(view.await.expect("it neither panics nor is cancelled"));
+    }
+    views
+}
+
+/// Whether the cluster can grant anything, as far as these views tell.
+fn verdict(views: &[View]) -> Result<ExitCode, Failure> {
+    let Some(Health {
+        voters,
+        agree,
+        majority,
+    }) = Health::of(views)
+    else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    if agree < majority {
+        return Err(Failure::new(format!(
+            "no majority: {agree} of {voters} voting nodes answer and name one leader, {majority} are needed"
+        ))
+        .hint("nothing is granted until more of them are up and reach each other; their logs say what they miss")
+        .code(UNAVAILABLE));
+    }
+    if agree == majority && voters > 1 {
+        // To be silent is no reason to fail.
+        let _ = writeln!(
+            std::io::stderr(),
+            "warning: one failure away from an outage: {agree} of {voters} voting nodes answer and name one leader, {majority} are needed"
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn ask_all(client: &Client) -> Vec<View> {
-    let mut views = Vec::new();
-    for endpoint in client.endpoints() {
-        views.push((endpoint.clone(), client.cluster(endpoint).await));
+/// How many voting nodes there are, and how many of them follow one leader.
+#[derive(Debug, PartialEq, Eq)]
+struct Health {
+    voters: usize,
+    agree: usize,
+    majority: usize,
+}
+
+impl Health {
+    /// `None` if not every voting node was asked: then nobody can tell.
+    fn of(views: &[View]) -> Option<Self> {
+        let known: Vec<&ClusterInfo> = views
+            .iter()
+            .filter_map(|(_, view)| Some(&view.as_ref().ok()?.value))
+            .collect();
+        let newest = known.iter().max_by_key(|info| info.applied_index)?;
+        let voters: BTreeSet<u64> = newest
+            .members
+            .iter()
+            .filter_map(|member| member.voter.then_some(member.id))
+            .collect();
+        if views.len() < voters.len() {
+            return None;
+        }
+        let mut following: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+        for info in known.iter().filter(|info| voters.contains(&info.id)) {
+            if let Some(leader) = info.leader {
+                following.entry(leader).or_default().insert(info.id);
+            }
+        }
+        let agree = following.values().map(BTreeSet::len).max().unwrap_or(0);
+        Some(Self {
+            voters: voters.len(),
+            agree,
+            majority: voters.len() / 2 + 1,
+        })
     }
-    views
 }
 
 fn row((endpoint, view): &View) -> Vec<String> {

@@ -185,6 +185,37 @@ fn a_lost_majority_is_named_and_not_the_node_that_is_down() {
 }
 
 #[test]
+fn the_view_of_the_cluster_tells_how_many_nodes_may_still_be_lost() {
+    let cluster = TestCluster::start();
+    let look = || {
+        let mut command = evermind();
+        command
+            .arg("cluster")
+            .env("EVERMIND_BASE_URL", cluster.urls())
+            .env("EVERMIND_API_KEY", &cluster.api_key);
+        run(command, Duration::from_secs(30))
+    };
+    let ended = look();
+    assert!(
+        ended.status.success() && ended.stderr.is_empty(),
+        "{ended:?}"
+    );
+    let lost = cluster.followers();
+    cluster.pause(lost[0]);
+    let start = Instant::now();
+    let ended = look();
+    assert!(start.elapsed() < Duration::from_secs(5), "{ended:?}");
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(
+        ended.stderr.contains("one failure away from an outage"),
+        "{ended:?}"
+    );
+    cluster.kill(lost[0]);
+    cluster.kill(lost[1]);
+    look().failed(UNAVAILABLE, "no majority: 1 of 3 voting nodes");
+}
+
+#[test]
 fn a_wait_may_outlast_the_windows_of_the_server_but_has_a_bound() {
     let cluster = TestCluster::start();
     let lock = |wait: &str| {

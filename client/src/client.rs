@@ -226,6 +226,12 @@ impl Client {
 
     async fn fly(&self, call: Call, waiting: Option<Waiting>) -> Result<Reply, Error> {
         self.tell(None);
+        if call.makes.is_some() && self.endpoints.len() > 1 {
+            // It goes to one node only: let that be one that answers.
+            Flight::new(self, Call::get("/livez"), None)
+                .answer()
+                .await?;
+        }
         Flight::new(self, call, waiting).answer().await
     }
 

@@ -28,6 +28,8 @@ enum Step {
     Hang,
     /// Never answers.
     Silence,
+    /// The same, and not when asked whether it lives either.
+    Frozen,
     /// Answers 504 after this long, as a proxy with an idle limit does.
     Cut(Duration),
     /// Answers after this long.
@@ -91,13 +93,28 @@ async fn converse(
 ) {
     let mut stream = BufReader::new(stream);
     while let Some(seen) = read(&mut stream).await {
+        if seen.line.starts_with("GET /livez") {
+            // Whether a node answers is asked of one that follows its script when its turn comes.
+            if steps
+                .lock()
+                .unwrap()
+                .as_slice()
+                .first()
+                .is_some_and(|step| matches!(step, Step::Frozen))
+            {
+                std::future::pending::<()>().await;
+            }
+            let alive = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+            stream.write_all(alive).await.unwrap();
+            continue;
+        }
         log.lock().unwrap().push(seen);
         let step = steps.lock().unwrap().next();
         let (status, more, body) = match step {
             Some(Step::Answer(status, body)) => (status, "server: evermind\r\n".to_owned(), body),
             Some(Step::Proxy(status)) => (status, "server: a-proxy\r\n".to_owned(), "<html>"),
             Some(Step::ComeAgain(seconds)) => (429, format!("retry-after: {seconds}\r\n"), "{}"),
-            Some(Step::Silence) => std::future::pending().await,
+            Some(Step::Silence | Step::Frozen) => std::future::pending().await,
             Some(Step::Cut(after)) => {
                 tokio::time::sleep(after).await;
                 (504, String::new(), "<html>")

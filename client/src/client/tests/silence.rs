@@ -80,6 +80,18 @@ async fn what_makes_a_key_is_not_sent_twice() {
 }
 
 #[tokio::test]
+async fn what_makes_a_key_is_not_sent_to_a_frozen_node() {
+    let frozen = Node::new(vec![Step::Frozen]).await;
+    let made = r#"{"apiKey":"evk_1","id":"key_7"}"#;
+    let good = Node::new(vec![Step::Answer(200, made)]).await;
+    let client = Client::without_key([&frozen.url, &good.url]).unwrap();
+    let start = Moment::now();
+    client.in_order().create_api_key("evl_1").await.unwrap();
+    assert!(Moment::now().since(start) < IN_TIME);
+    assert!(frozen.seen().is_empty());
+}
+
+#[tokio::test]
 async fn a_proxy_without_its_node_is_left_for_the_next() {
     for status in [500, 502, 503, 504, 520, 529] {
         let proxy = Node::new(vec![Step::Proxy(status)]).await;
