@@ -19,6 +19,7 @@ mod bad_json;
 mod bench_command;
 mod contract;
 mod crash;
+mod cut_off;
 mod dev;
 mod failover;
 mod followers;

@@ -117,6 +117,11 @@ impl TestCluster {
         self.ports.port(6 + which)
     }
 
+    /// Where a node's peers reach it.
+    pub fn peer_address(&self, id: u64) -> SocketAddr {
+        peer_address(&self.ports, id)
+    }
+
     /// Every node's address, in the order of their ids.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(|node| node.http).collect()

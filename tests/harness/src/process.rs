@@ -62,15 +62,27 @@ impl NodeProcess {
         self.start_as(evermind());
     }
 
+    /// Starts the process with another value of a flag.
+    pub fn start_with(&self, flag: &str, value: &str) {
+        let mut arguments = self.arguments.clone();
+        let at = arguments.iter().position(|argument| argument == flag);
+        arguments[at.expect("a flag of every node") + 1] = value.into();
+        self.spawn(evermind(), &arguments);
+    }
+
     /// Starts the process by a command of the caller's making, to which the arguments are added.
-    pub fn start_as(&self, mut command: Command) {
+    pub fn start_as(&self, command: Command) {
+        self.spawn(command, &self.arguments);
+    }
+
+    fn spawn(&self, mut command: Command, arguments: &[OsString]) {
         let mut child = self.child.lock().unwrap();
         assert!(child.is_none(), "node {} runs already", self.id);
         let log = open_log(&self.log);
         // The pipe on its stdin closes when this process ends, however it ends: no node is left
         // behind. `Child` holds our end of it.
         command
-            .args(&self.arguments)
+            .args(arguments)
             .arg("--stop-with-stdin")
             .stdin(Stdio::piped());
         command.stdout(log.try_clone().unwrap()).stderr(log);
