@@ -196,3 +196,55 @@ fn as_json((endpoint, view): &View) -> Value {
         Err(error) => json!({ "endpoint": endpoint, "error": error.to_string() }),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use evermind_client::{MemberInfo, Moment};
+
+    use super::*;
+
+    /// What node `id` of three says, or that it is down.
+    fn view(id: u64, leader: Option<Option<u64>>) -> View {
+        let endpoint: Endpoint = format!("http://n{id}:1").parse().unwrap();
+        let member = |id| MemberInfo {
+            id,
+            http: String::new(),
+            peer: String::new(),
+            voter: true,
+        };
+        let down = || Error::Unreachable {
+            endpoint: endpoint.to_string(),
+            why: "down".to_owned(),
+        };
+        let view = leader.ok_or_else(down).map(|leader| Answer {
+            value: ClusterInfo {
+                id,
+                role: "follower".to_owned(),
+                leader,
+                term: 1,
+                members: (1..=3).map(member).collect(),
+                applied_index: 1,
+            },
+            body: String::new(),
+            sent: Moment::now(),
+            received: Moment::now(),
+        });
+        (endpoint, view)
+    }
+
+    #[test]
+    fn a_majority_names_one_leader() {
+        let agree = |leaders: [Option<Option<u64>>; 3]| {
+            let views: Vec<View> = (1..).zip(leaders).map(|(id, l)| view(id, l)).collect();
+            Health::of(&views).map(|health| health.agree)
+        };
+        let one = Some(Some(1));
+        assert_eq!(agree([one, one, one]), Some(3));
+        assert_eq!(agree([one, one, None]), Some(2));
+        assert_eq!(agree([one, Some(Some(2)), Some(None)]), Some(1));
+        assert_eq!(agree([None, None, None]), None);
+        // Two of three asked: the third may be well.
+        assert_eq!(Health::of(&[view(1, one), view(2, None)]), None);
+    }
+}
