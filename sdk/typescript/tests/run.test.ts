@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, test } from 'vitest';
 
 import { Cluster } from './harness/cluster.ts';
-import { evermind, onTerminal, type Running, type Said, start } from './harness/command.ts';
+import { evermind, inShell, onTerminal, type Running, type Said, start } from './harness/command.ts';
 import { licence } from './harness/licence.ts';
 import { client } from './harness/shared.ts';
 import { until } from './harness/until.ts';
@@ -214,28 +214,158 @@ describe.concurrent('lock run', () => {
     expect(said.stderr).toMatch(/^error: the lock was lost: nobody holds.*\nhint: what the command did/);
   });
 
-  test('Ctrl-Z stops the command and itself, and goes on under the same lock', async ({
+  test.for([
+    ['goes on under the same lock', '30s', 5],
+    ['is not continued when its lock was lost meanwhile', '2s', 76],
+  ] as const)('a job that was stopped %s', async ([name, lease, code], { expect, onTestFinished }) => {
+    const path = await directory(onTestFinished);
+    const state = async (pid: string) => /\) (\w) /.exec(await readFile(`/proc/${pid}/stat`, 'utf8'))?.[1];
+    const script = `echo $PPID > ${path}/ours; echo $$ > ${path}/pid; while [ ! -e ${path}/go ]; do sleep 0.05; done; echo went on; exit 5`;
+    await writeFile(`${path}/script`, script);
+    const job = `$RUN lock run 'run/${name}' --lease ${lease} -- sh ${path}/script`;
+    const running = onTerminal(
+      `${job}; echo stopped=$?; while [ ! -e ${path}/fg ]; do sleep 0.05; done; fg; echo rc=$?`,
+    );
+    const pid = await begun(running, `${path}/pid`);
+    const ours = Number(await written(`${path}/ours`));
+    // As the terminal does it: the whole job gets it.
+    process.kill(-ours, 'SIGTSTP');
+    const both = [String(ours), pid];
+    await until('both are stopped', async () => (await Promise.all(both.map(state))).join('') === 'TT');
+    if (code === 76) {
+      const free = async () => (await client().getLock({ key: `run/${name}` })) === null;
+      await until('the lease runs out', free);
+      await sleep(500);
+      // What does nothing is not ended for it.
+      expect(await lives(pid)).toBe(true);
+    }
+    if (code === 5) await writeFile(`${path}/go`, '');
+    await writeFile(`${path}/fg`, '');
+    const { stdout } = await running.ended;
+    expect(stdout).toContain('stopped=148');
+    expect(stdout).toContain(`rc=${code}`);
+    if (code === 76) expect(stdout).not.toContain('went on');
+    expect(await client().getLock({ key: `run/${name}` })).toBeNull();
+  });
+
+  test('SIGKILL of the guard ends the command, and what it started', async ({ expect, onTestFinished }) => {
+    const path = await directory(onTestFinished);
+    const script = `setsid sh -c 'echo $$ > ${path}/daemon; exec sleep 60' & trap '' TERM; while [ ! -s ${path}/daemon ]; do sleep 0.02; done; echo $$ > ${path}/pid; while :; do sleep 0.05; done`;
+    const running = start(['lock', 'run', 'run/killed', '--lease', '6s', '--', 'sh', '-c', script]);
+    const pid = await begun(running, `${path}/pid`);
+    const daemon = (await written(`${path}/daemon`)) ?? '';
+    const next = client().acquire({ key: 'run/killed', retryAttempts: 100 });
+    running.child.kill('SIGKILL');
+    // Nobody gave the lock back: the next has it when the lease is over, and runs beside nobody.
+    await next;
+    expect(await Promise.all([pid, daemon].map(lives))).toEqual([false, false]);
+  });
+
+  test('a guard that stands still does not let the command outlive the lease', async ({
     expect,
     onTestFinished,
   }) => {
-    const key = 'run/stopped';
     const path = await directory(onTestFinished);
-    const state = async (pid: string) => /\) (\w) /.exec(await readFile(`/proc/${pid}/stat`, 'utf8'))?.[1];
-    const script = `echo $PPID > ${path}/ours; echo $$ > ${path}/pid; while [ ! -e ${path}/go ]; do sleep 0.05; done; exit 5`;
-    await writeFile(`${path}/script`, script);
-    const words = ['lock', 'run', key, '--lease', '30s', '--', 'sh', `${path}/script`];
-    const running = onTerminal(words);
+    const script = `trap '' TERM; echo $$ > ${path}/pid; while :; do sleep 0.05; done`;
+    const running = start(['lock', 'run', 'run/still', '--lease', '6s', '--', 'sh', '-c', script]);
     const pid = await begun(running, `${path}/pid`);
-    const ours = (await written(`${path}/ours`)) ?? '';
-    process.kill(Number(ours), 'SIGTSTP');
-    await until('both are stopped', async () => (await state(ours)) === 'T' && (await state(pid)) === 'T');
-    process.kill(Number(ours), 'SIGCONT');
-    await until('the command goes on', async () => (await state(pid)) !== 'T');
-    await writeFile(`${path}/go`, '');
-    const said = await running.ended;
-    expect(said.code).toBe(5);
-    expect(said.stdout).toMatch(/evermind: stopped; the lock is not extended until this continues/);
-    expect(await client().getLock({ key })).toBeNull();
+    running.child.kill('SIGSTOP');
+    onTestFinished(() => void running.child.kill('SIGKILL'));
+    await client().acquire({ key: 'run/still', retryAttempts: 100 });
+    expect(await lives(pid)).toBe(false);
+    running.child.kill('SIGCONT');
+    expect((await running.ended).code).toBe(76);
+  });
+
+  test('a watch that is killed is replaced', async ({ expect, onTestFinished }) => {
+    const path = await directory(onTestFinished);
+    const script = `echo $$ > ${path}/pid; while :; do sleep 0.05; done`;
+    const running = start(['lock', 'run', 'run/watch', '--lease', '3s', '--', 'sh', '-c', script]);
+    const pid = await begun(running, `${path}/pid`);
+    const watches = () => {
+      const words = ['--parent', String(running.child.pid), '--full', 'lock-run-watch'];
+      return spawnSync('pgrep', words).stdout.toString().trim();
+    };
+    const first = watches();
+    expect(first).toMatch(/^\d+$/);
+    process.kill(Number(first), 'SIGKILL');
+    await until('there is another', () => /^\d+$/.test(watches()) && watches() !== first);
+    // It has what it needs to do its work.
+    await sleep(300);
+    running.child.kill('SIGKILL');
+    await until('the command is gone', async () => !(await lives(pid)));
+  });
+
+  test('a stderr or stdout that cannot be written keeps nothing from being ended', async ({
+    expect,
+    onTestFinished,
+  }) => {
+    const key = 'run/unwritable';
+    const path = await directory(onTestFinished);
+    const script = `trap '' TERM; echo $$ > ${path}/pid; while :; do sleep 0.05; done`;
+    for (const [nth, to] of [
+      '2>/dev/full >/dev/full',
+      '2> >(exec true) > >(exec true)',
+      '2>&- >&-',
+    ].entries()) {
+      await rm(`${path}/pid`, { force: true });
+      const uuid = `me-${nth}`;
+      const line = `$RUN lock run ${key} --lease 3s --uuid ${uuid} --adopt -- sh -c "$SCRIPT" ${to}`;
+      const running = inShell(`${line}; echo rc=$?`, { SCRIPT: script });
+      const pid = await begun(running, `${path}/pid`);
+      await client().release({ key, uuid });
+      await until('the command is gone', async () => !(await lives(pid)));
+      expect((await running.ended).stdout).toContain('rc=76');
+    }
+  });
+
+  test('a reader of stderr that stands still does not either', async ({ expect, onTestFinished }) => {
+    const key = 'run/full-pipe';
+    const path = await directory(onTestFinished);
+    // The command fills the pipe, and nobody reads it.
+    const script = `trap '' TERM; echo $$ > ${path}/pid; head -c 1000000 /dev/zero >&2 & while :; do sleep 0.05; done`;
+    const line = `$RUN lock run ${key} --lease 3s --uuid me --adopt -- sh -c "$SCRIPT" 2> >(exec sleep 8)`;
+    const running = inShell(`${line}; echo rc=$?`, { SCRIPT: script });
+    const pid = await begun(running, `${path}/pid`);
+    await client().release({ key, uuid: 'me' });
+    await until('the command is gone', async () => !(await lives(pid)), 6_000);
+    expect((await running.ended).stdout).toContain('rc=76');
+  });
+
+  test('the API key is not handed to the command, unless it is asked for', async ({ expect }) => {
+    const env = { EVERMIND_LICENCE_KEY: 'evl_x', EVERMIND_ADMIN_TOKEN: 'x' };
+    const words = ['--', 'sh', '-c', 'env | grep -c -e API_KEY -e LICENCE_KEY -e ADMIN_TOKEN'];
+    expect((await evermind(['lock', 'run', 'run/secret', ...words], env)).stdout).toBe('0\n');
+    const asked = await evermind(['lock', 'run', 'run/secret', '--pass-api-key', ...words], env);
+    expect(asked.stdout).toBe('3\n');
+  });
+
+  test('two under one --uuid do not run at once; --adopt takes over', async ({ expect }) => {
+    const key = 'run/uuid';
+    const script = 'date +%s%N; sleep 0.5; date +%s%N';
+    const words = ['lock', 'run', key, '--uuid', 'backup@host', '--', 'sh', '-c', script];
+    const [first, second] = await Promise.all([evermind(words), evermind(words)]);
+    const spans = [first, second].map(({ stdout }) => stdout.trim().split('\n').map(BigInt));
+    spans.sort(([a = 0n], [b = 0n]) => (a < b ? -1 : 1));
+    expect(spans[0]?.[1]).toBeLessThan(spans[1]?.[0] ?? 0n);
+    const { fencingToken } = await client().acquire({ key, uuid: 'handed-over', lease: 20_000 });
+    const adopted = await evermind([
+      ...['lock', 'run', key, '--uuid', 'handed-over', '--adopt'],
+      ...['--', 'sh', '-c', 'echo $EVERMIND_FENCING_TOKEN'],
+    ]);
+    expect(adopted).toMatchObject({ code: 0, stdout: `${fencingToken}\n` });
+  });
+
+  test('what is left behind is named', async ({ expect, onTestFinished }) => {
+    const path = await directory(onTestFinished);
+    const script = `sleep 47 & setsid sh -c 'echo $$ > ${path}/daemon; exec sleep 48' >/dev/null 2>&1 & while [ ! -s ${path}/daemon ]; do sleep 0.02; done`;
+    const said = await evermind(['lock', 'run', 'run/behind', '--', 'sh', '-c', script]);
+    const daemon = (await written(`${path}/daemon`)) ?? '';
+    onTestFinished(() => void process.kill(Number(daemon), 'SIGKILL'));
+    expect(said.code).toBe(0);
+    expect(said.stderr).toMatch(/left processes running, which were ended: sleep \(\d+\)/);
+    expect(said.stderr).toMatch(/go on without the lock, in a session of their own: \w+ \(\d+\)/);
+    expect(await lives(daemon)).toBe(true);
   });
 
   test('nodes that hang: the whole group is killed before the lease ends', async ({

@@ -35,6 +35,14 @@ pub(super) fn all(workspace: &Workspace, _: Extent) -> Result<Found> {
         command
     };
     process::run(workspace.cargo(&["build", "--locked", "--package", "evermind"]))?;
+    // The command's tests play its table of terminal and signal cases.
+    let table = [
+        "--package",
+        "evermind-harness",
+        "--example",
+        "terminal-table",
+    ];
+    process::run(workspace.cargo(&[&["build", "--locked"], &table[..]].concat()))?;
     process::run(npm(&["ci", "--prefer-offline"]))?;
     for script in SCRIPTS {
         process::run(npm(&["run", "--silent", script]))?;

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { constants } from 'node:os';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 
@@ -9,6 +10,7 @@ const BIN = fileURLToPath(new URL('../../packages/evermind/dist/bin.js', import.
 
 /** How a command ended, and what it said. */
 export interface Said {
+  /** As a shell has it: 128 and the signal, where it died of one. */
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
@@ -29,10 +31,19 @@ export function start(
   return launch(process.execPath, [BIN, ...words], env, stdin);
 }
 
-/** Starts the npm command on a terminal of its own; all that it says comes on one stream. */
-export function onTerminal(words: string[]): Running {
-  const line = [process.execPath, BIN, ...words].map((word) => `'${word}'`).join(' ');
-  return launch('script', ['--quiet', '--return', '--command', line, '/dev/null'], {}, 'open');
+/**
+ * Runs a line of shell with job control on a terminal of its own, in which `$RUN` is the npm command;
+ * all that it says comes on one stream.
+ */
+export function onTerminal(line: string): Running {
+  const env = { RUN: `${process.execPath} ${BIN}`, LINE: `set -m; ${line}` };
+  const words = ['--quiet', '--return', '--command', 'exec bash -c "$LINE"', '/dev/null'];
+  return launch('script', words, env, 'open');
+}
+
+/** Runs a line of bash without a terminal, in which `$RUN` is the npm command. */
+export function inShell(line: string, env: NodeJS.ProcessEnv = {}): Running {
+  return launch('bash', ['-c', line], { RUN: `${process.execPath} ${BIN}`, ...env }, 'empty');
 }
 
 /** Runs the npm command to its end. */
@@ -59,7 +70,7 @@ function launch(program: string, words: string[], env: NodeJS.ProcessEnv, stdin:
   if (stdin === 'empty') child.stdin.end();
   const code = new Promise<number | null>((resolve) => {
     child.once('exit', (code, signal) => {
-      resolve(signal === null ? code : null);
+      resolve(signal === null ? code : 128 + constants.signals[signal]);
     });
   });
   const ended = Promise.all([code, text(child.stdout).catch(gone), text(child.stderr)]).then(

@@ -4,8 +4,9 @@ import { Failure } from './exit.js';
 import { HELP } from './help.js';
 import * as keys from './keys.js';
 import * as lock from './lock.js';
-import { write } from './output.js';
+import { tolerate, write } from './output.js';
 import { run } from './run.js';
+import { watch, WATCH } from './watch.js';
 
 type Command = (words: readonly string[], help: string) => Promise<void>;
 
@@ -37,6 +38,11 @@ async function main(words: readonly string[]): Promise<void> {
   return command(words.slice(2), `evermind ${name}`);
 }
 
-main(process.argv.slice(2)).catch((error: unknown) => {
-  Failure.of(error).report();
-});
+const [first, mark = ''] = process.argv.slice(2);
+tolerate();
+if (first === WATCH) void watch(mark);
+else {
+  main(process.argv.slice(2)).catch((error: unknown) => {
+    Failure.of(error).report();
+  });
+}

@@ -123,18 +123,24 @@ ${EXIT_CODES}`,
   'evermind lock run': `\
 Run a command only while a lock is held.
 
-The lock is extended as long as the command runs. The command and all it starts form one process
-group. If the lock cannot be extended, the group gets SIGTERM, then SIGKILL before the lease ends.
-What the command leaves running when it ends gets the same, and only when it is gone is the lock
-released. SIGINT, SIGTERM, SIGHUP and SIGTSTP are passed on.
+The lock is extended as long as the command runs. If it cannot be extended, the command and all that
+it started get SIGTERM, then SIGKILL before the lease ends. What the command leaves running when it
+ends gets the same and is named, and only when it is gone is the lock released. A process that has a
+session of its own by then (a daemon) is named and goes on; one of another user (sudo) is named.
 
-Nobody ends the command if this process itself is killed with -9: what it writes is safe only where
-the fencing token is checked. The command has no controlling terminal.
+At a terminal and under signals it behaves as \`env COMMAND\`: Ctrl-C, Ctrl-Z, prompts, pipelines.
+Every signal that can be caught is passed on, and a command that died of a signal ends this process
+by the same. A second process, the watch, ends the command if this one is killed (-9), is stopped, or
+hangs. Signals ignored at the start are not known to Node: only nohup is recognised. Outside Linux the
+command has no controlling terminal, and Ctrl-Z stops it with its group.
 
 Usage: evermind lock run [OPTIONS] KEY -- COMMAND…
 
 Options:
 ${TAKING}
+  --adopt               take --uuid as it is, to take over what is held under it; otherwise a unique
+                        part is added, as a uuid is one holder
+  --pass-api-key        hand EVERMIND_API_KEY, EVERMIND_LICENCE_KEY and EVERMIND_ADMIN_TOKEN to the command
 ${CONNECTION}
 ${API_KEY}
 

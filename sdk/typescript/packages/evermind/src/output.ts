@@ -1,13 +1,16 @@
 /** Writes data to stdout and waits until it is out. A reader that has gone away (`| head`) ends the command. */
 export function write(text: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    // The callback below tells; without a listener the event would end the process.
-    process.stdout.once('error', () => undefined);
     process.stdout.write(text, (error) => {
       if (error) reject(new Error(`cannot write to stdout: ${error.message}`));
       else resolve();
     });
   });
+}
+
+/** Has a stream that cannot be written (its reader is gone, its disk is full) end nothing. */
+export function tolerate(): void {
+  for (const stream of [process.stderr, process.stdout]) stream.on('error', () => undefined);
 }
 
 /** Who waits for a lock as long as this (ms) is told so. */
