@@ -136,7 +136,17 @@ fn a_list_that_is_spelled_differently_is_named_and_can_be_put_right() {
 fn a_wait_goes_on_after_its_node_stood_still() {
     let cluster = TestCluster::start();
     let frozen = cluster.followers()[0];
-    let leader = cluster.leader();
+    goes_on_after(&cluster, frozen, cluster.leader());
+}
+
+#[test]
+fn a_wait_goes_on_after_its_leader_stood_still() {
+    let cluster = TestCluster::start();
+    let other = cluster.followers()[0];
+    goes_on_after(&cluster, cluster.leader(), other);
+}
+
+fn goes_on_after(cluster: &TestCluster, frozen: u64, leader: u64) {
     cluster.client(leader).take("k", "holder", 60_000);
     let waiter = Waiter::join(&cluster.client(frozen), "k", "w", 1).in_background();
     cluster.pause(frozen);
