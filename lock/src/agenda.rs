@@ -44,20 +44,15 @@ impl<V> Agenda<V> {
         self.lists.values().flatten()
     }
 
-    /// The time of the first entry.
-    pub(crate) fn first(&self) -> Option<At> {
+    /// The first entry.
+    pub(crate) fn head(&self) -> Option<(At, &V)> {
         let (_, list) = self.lists.first_key_value()?;
-        list.first().map(|(at, _)| *at)
+        list.first().map(|(at, value)| (*at, value))
     }
 
-    /// Takes the first entry.
-    pub(crate) fn pop_first(&mut self) -> Option<(At, V)> {
-        let mut entry = self.lists.first_entry()?;
-        let first = take(entry.get_mut(), 0);
-        if entry.get().is_empty() {
-            entry.remove();
-        }
-        Some(first)
+    /// The time of the first entry.
+    pub(crate) fn first(&self) -> Option<At> {
+        self.head().map(|(at, _)| at)
     }
 
     /// Adds an entry, or replaces the one at the same time.
@@ -142,7 +137,8 @@ mod tests {
         Last,
         Insert(At),
         Remove(At),
-        Pop(u8),
+        /// The first goes.
+        First,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -151,7 +147,7 @@ mod tests {
             4 => Just(Step::Last),
             4 => at.clone().prop_map(Step::Insert),
             2 => at.prop_map(Step::Remove),
-            1 => (0..5_u8).prop_map(Step::Pop),
+            1 => Just(Step::First),
         ]
     }
 
@@ -172,9 +168,12 @@ mod tests {
                         tree.insert(at, number);
                     }
                     Step::Remove(at) => prop_assert_eq!(agenda.remove(&at), tree.remove(&at)),
-                    Step::Pop(times) => for _ in 0..times {
-                        prop_assert_eq!(agenda.pop_first(), tree.pop_first());
-                    },
+                    Step::First => {
+                        let first = agenda.head().map(|(at, number)| (at, *number));
+                        prop_assert_eq!(first, tree.pop_first());
+                        let removed = first.and_then(|(at, _)| agenda.remove(&at));
+                        prop_assert_eq!(removed, first.map(|(_, number)| number));
+                    }
                 }
                 prop_assert_eq!(agenda.first(), tree.first_key_value().map(|(at, _)| *at));
             }

@@ -45,7 +45,7 @@ pub(crate) struct Grant {
     pub(crate) holder: Holder,
     /// Unique, and higher than every earlier grant's.
     pub(crate) fencing_token: u64,
-    /// The lease ends once cluster time is at this.
+    /// The lease is over once cluster time is past this.
     pub(crate) expires_at_ms: u64,
     /// `None` once an extend has shown that the holder goes on with it.
     pub(crate) newest: Option<Newest>,
@@ -53,6 +53,13 @@ pub(crate) struct Grant {
     pub(crate) fifo: bool,
     /// What its acquire cost.
     pub(crate) attempts: u32,
+}
+
+impl Grant {
+    /// Past its end, whether or not an entry has removed it.
+    pub(crate) fn is_over(&self, now_ms: u64) -> bool {
+        self.expires_at_ms < now_ms
+    }
 }
 
 /// Every lease on one resource. At most one: shared locks and semaphores would have more.

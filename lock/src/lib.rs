@@ -24,7 +24,8 @@ mod holder;
 mod idempotency;
 mod queue;
 mod session;
-mod shards;
+pub mod shards;
+mod ties;
 
 #[cfg(all(evermind_mutants, not(debug_assertions)))]
 compile_error!("seeded bugs are for proofs alone: no build without debug assertions has them");

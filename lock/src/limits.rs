@@ -60,3 +60,9 @@ pub const MEMBERS_MAX: usize = 1_024;
 pub const SESSION_STEP_MAX: u64 = 1 << 32;
 /// Fencing tokens stay below this, so that every JSON reader holds them exactly.
 pub const FENCING_TOKEN_MAX: u64 = (1 << 53) - 1;
+/// Leases, waits, places and records that one [`crate::command::Action::Expire`] ends, grants and
+/// detachments included: some milliseconds of work, which no other command waits for longer.
+pub const PIECE_OF_EXPIRE_MAX: u32 = 1_000;
+/// The same for every other command, before it and after it: enough that a table with little due is
+/// never behind, and so little that a batch of commands costs no more than a piece.
+pub const PIECE_OF_COMMAND_MAX: u32 = 16;

@@ -18,6 +18,9 @@ pub(crate) struct Attached {
     pub(crate) caller: KeyId,
     /// Cluster time of the entry that first applied `operation`.
     pub(crate) since_ms: u64,
+    /// How often the callers of its node had been detached when it was attached: see
+    /// [`crate::session::Session`].
+    pub(crate) generation: u64,
     pub(crate) idempotency: Option<IdempotencyKey>,
 }
 
@@ -56,7 +59,7 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    /// The wait ends once cluster time is at this.
+    /// The wait is over once cluster time is past this.
     pub(crate) fn ends_ms(&self) -> u64 {
         self.joined_ms.saturating_add(self.window_ms)
     }

@@ -1,12 +1,15 @@
 //! The table in pieces: what a checkpoint writes and a snapshot sends.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::command::{KeyHash, LicenceId, Member, NodeId};
+use crate::command::{KeyHash, KeyId, LicenceId, Member, NodeId};
 use crate::grant::Grants;
 pub use crate::idempotency::{Endpoint, IdempotencyId, IdempotencyRecord};
 pub use crate::licence::{ApiKey, Licence};
 use crate::names::Resource;
+use crate::outcome::CutOff;
 use crate::queue::Queue;
 pub use crate::session::Session;
 
@@ -67,6 +70,16 @@ pub struct Meta {
     pub(crate) next_licence: u64,
     /// Settled once.
     pub(crate) global_prefix: Option<String>,
+    /// The API keys that are refused since, and under which requests may still wait: those are over.
+    pub(crate) cut_off: BTreeMap<KeyId, CutOffAt>,
+}
+
+/// Since when an API key is refused, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CutOffAt {
+    /// Cluster time.
+    pub(crate) at_ms: u64,
+    pub(crate) reason: CutOff,
 }
 
 impl Default for Meta {
@@ -80,6 +93,7 @@ impl Default for Meta {
             next_key: 1,
             next_licence: 1,
             global_prefix: None,
+            cut_off: BTreeMap::new(),
         }
     }
 }

@@ -17,6 +17,11 @@ pub struct Session {
     pub(crate) boot: u64,
     /// Everything below was answered: forgotten, and never applied again. At least 1.
     pub(crate) answered_below: u64,
+    /// How often the callers of this node were detached, all at once: what was attached under a lower
+    /// number is over.
+    pub(crate) detachments: u64,
+    /// Cluster time of the last of these.
+    pub(crate) detached_ms: u64,
     /// In chunks of [`CHUNK`] sequences. No chunk is empty.
     chunks: BTreeMap<u64, Arc<BTreeMap<u64, Decision>>>,
 }
@@ -26,6 +31,8 @@ pub struct Session {
 struct SessionRecord {
     boot: u64,
     answered_below: u64,
+    detachments: u64,
+    detached_ms: u64,
     outcomes: Vec<(u64, Decision)>,
 }
 
@@ -33,6 +40,8 @@ impl From<SessionRecord> for Session {
     fn from(record: SessionRecord) -> Self {
         let mut session = Session::new(record.boot);
         session.answered_below = record.answered_below;
+        session.detachments = record.detachments;
+        session.detached_ms = record.detached_ms;
         for (sequence, decision) in record.outcomes {
             session.insert(sequence, decision);
         }
@@ -46,6 +55,8 @@ impl From<Session> for SessionRecord {
         Self {
             boot: session.boot,
             answered_below: session.answered_below,
+            detachments: session.detachments,
+            detached_ms: session.detached_ms,
             outcomes,
         }
     }
@@ -56,6 +67,8 @@ impl Session {
         Self {
             boot,
             answered_below: 1,
+            detachments: 0,
+            detached_ms: 0,
             chunks: BTreeMap::new(),
         }
     }

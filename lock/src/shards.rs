@@ -1,8 +1,11 @@
 //! A big map in a fixed number of parts, in groups: freezing it costs the number of groups,
 //! and a write after that copies one group's pointers and one part.
 
+use std::hash::Hasher;
 use std::ops::RangeBounds;
 use std::sync::Arc;
+
+use siphasher::sip::SipHasher13;
 
 use crate::command::{KeyHash, LicenceId};
 use crate::idempotency::IdempotencyId;
@@ -19,60 +22,65 @@ const PARTS: usize = 128;
 /// over memory, takes some 10 us, and a batch of 64 entries may have to copy 64.
 pub(crate) const SHARDS: usize = GROUPS * PARTS;
 
-/// A key that says which part it belongs to: the same on every node, in every build.
-pub(crate) trait ShardKey: Ord + Clone {
-    /// A fixed hash of the key.
-    fn shard_hash(&self) -> u64;
+/// Decides which part each key belongs to. Drawn at random by each node when it starts and told to
+/// no one: who chooses keys cannot choose keys of one part. What a table answers does not depend on
+/// it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HashKey(pub [u8; 16]);
+
+impl HashKey {
+    /// SipHash-1-3 (Aumasson and Bernstein 2012, "SipHash: a fast short-input PRF"), as Rust's own
+    /// maps use it.
+    fn hash(self, parts: [&[u8]; 2]) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        for part in parts {
+            hasher.write(part);
+            // 0xff occurs in no UTF-8 text, so it keeps ("ab", "c") apart from ("a", "bc").
+            hasher.write(&[0xff]);
+        }
+        hasher.finish()
+    }
 }
 
-/// FNV-1a (64 bits): fixed constants, hence the same everywhere, unlike std's hasher.
-fn fnv1a(parts: [&[u8]; 3]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for part in parts {
-        // 0xff occurs in no UTF-8 text, so it keeps ("ab", "c") apart from ("a", "bc").
-        for byte in part.iter().chain(std::iter::once(&0xff)) {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    // The low bits choose the part; fold the better mixed high ones in.
-    hash ^ (hash >> 32)
+/// A key that says which part it belongs to.
+pub(crate) trait ShardKey: Ord + Clone {
+    fn shard_hash(&self, key: HashKey) -> u64;
 }
 
 impl ShardKey for Resource {
-    fn shard_hash(&self) -> u64 {
-        fnv1a([
+    fn shard_hash(&self, key: HashKey) -> u64 {
+        key.hash([
             self.identity.as_str().as_bytes(),
             self.key.as_str().as_bytes(),
-            &[],
         ])
     }
 }
 
 impl ShardKey for IdempotencyId {
-    fn shard_hash(&self) -> u64 {
-        fnv1a([
+    fn shard_hash(&self, key: HashKey) -> u64 {
+        // Which operation is left out: at most three names meet for it.
+        key.hash([
             self.identity.as_str().as_bytes(),
             self.key.as_str().as_bytes(),
-            &[self.endpoint as u8],
         ])
     }
 }
 
 impl ShardKey for KeyHash {
-    fn shard_hash(&self) -> u64 {
-        fnv1a([&self.0, &[], &[]])
+    fn shard_hash(&self, key: HashKey) -> u64 {
+        key.hash([&self.0, &[]])
     }
 }
 
 /// Numbers that count up need no hash to be spread.
 impl ShardKey for LicenceId {
-    fn shard_hash(&self) -> u64 {
+    fn shard_hash(&self, _: HashKey) -> u64 {
         self.0
     }
 }
 
 /// Parts that are copied together as pointers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Group<K, V> {
     parts: Vec<Arc<Part<K, V>>>,
     /// Entries in all parts: an empty group is passed over.
@@ -87,11 +95,24 @@ impl<K, V> Group<K, V> {
 }
 
 /// The map. A clone shares everything with its original until one of them writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Shards<K, V> {
+    hash_key: HashKey,
     groups: Vec<Arc<Group<K, V>>>,
     len: usize,
 }
+
+/// By the entries: which parts they are in depends on the hash key.
+impl<K: ShardKey, V: Clone + PartialEq> PartialEq for Shards<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len
+            && self
+                .iter()
+                .all(|(key, value)| other.get(key) == Some(value))
+    }
+}
+
+impl<K: ShardKey, V: Clone + Eq> Eq for Shards<K, V> {}
 
 /// Where a key belongs.
 struct At {
@@ -100,9 +121,10 @@ struct At {
 }
 
 impl At {
-    fn of(key: &impl ShardKey) -> Self {
+    fn of(key: &impl ShardKey, hash_key: HashKey) -> Self {
+        let hash = key.shard_hash(hash_key);
         // The remainder is below SHARDS, so nothing is cut off.
-        let shard = usize::try_from(key.shard_hash() % SHARDS as u64).expect("below SHARDS");
+        let shard = usize::try_from(hash % SHARDS as u64).expect("below SHARDS");
         Self {
             group: shard / PARTS,
             part: shard % PARTS,
@@ -111,13 +133,14 @@ impl At {
 }
 
 impl<K: ShardKey, V: Clone> Shards<K, V> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(hash_key: HashKey) -> Self {
         // One empty part and one empty group stand for all until they are written to.
         let group = Arc::new(Group {
             parts: vec![Arc::default(); PARTS],
             len: 0,
         });
         Self {
+            hash_key,
             groups: vec![group; GROUPS],
             len: 0,
         }
@@ -128,7 +151,7 @@ impl<K: ShardKey, V: Clone> Shards<K, V> {
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
-        let at = At::of(key);
+        let at = At::of(key, self.hash_key);
         self.groups[at.group].parts[at.part].get(key)
     }
 
@@ -143,7 +166,7 @@ impl<K: ShardKey, V: Clone> Shards<K, V> {
 
     /// Copies the part if it is shared, and only if the key is there.
     pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        let at = At::of(key);
+        let at = At::of(key, self.hash_key);
         self.groups[at.group].parts[at.part].get(key)?;
         let group = Arc::make_mut(&mut self.groups[at.group]);
         Arc::make_mut(&mut group.parts[at.part]).get_mut(key)
@@ -158,7 +181,7 @@ impl<K: ShardKey, V: Clone> Shards<K, V> {
     where
         V: Default,
     {
-        self.change(&At::of(key), |part| {
+        self.change(&At::of(key, self.hash_key), |part| {
             let altered = part.alter(key, change);
             let (_, before, after) = altered;
             (altered, isize::from(after) - isize::from(before))
@@ -166,7 +189,7 @@ impl<K: ShardKey, V: Clone> Shards<K, V> {
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
-        self.change(&At::of(&key), |part| {
+        self.change(&At::of(&key, self.hash_key), |part| {
             let before = part.insert(key, value);
             let came = isize::from(before.is_none());
             (before, came)
@@ -175,7 +198,7 @@ impl<K: ShardKey, V: Clone> Shards<K, V> {
 
     /// Copies the part if it is shared, and only if the key is there.
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
-        let at = At::of(key);
+        let at = At::of(key, self.hash_key);
         self.groups[at.group].parts[at.part].get(key)?;
         self.change(&at, |part| (part.remove(key), -1))
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version of every encoding this build writes.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// The most bytes one value may decode to or from: a peer or a disk cannot make us allocate more.
 pub const VALUE_BYTES_MAX: usize = 16 << 20;

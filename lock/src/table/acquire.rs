@@ -4,7 +4,7 @@ use super::licences::Caller;
 use super::named::{Named, Recall};
 use super::resume::Before;
 use super::{Entry, LockTable, refused};
-use crate::command::{Acquire, OpId};
+use crate::command::{Acquire, Idempotency, KeyId, OpId};
 use crate::idempotency::{Answer, Endpoint};
 use crate::limits::{
     LEASE_MS_MAX, LOCKS_MAX, LOCKS_PER_IDENTITY_MAX, RETRY_ATTEMPTS_MAX, WAITERS_PER_IDENTITY_MAX,
@@ -68,11 +68,9 @@ impl LockTable {
         acquire: Acquire,
         before: Before,
     ) -> Outcome {
-        let (caller, recall) = match self.recall(
-            acquire.caller,
-            Endpoint::Acquire,
-            acquire.idempotency.as_ref(),
-        ) {
+        self.catch_up_for(entry, acquire.caller, &acquire.key, &acquire.holder);
+        let name = acquire.idempotency.as_ref();
+        let (caller, recall) = match self.recall_acquire(entry, acquire.caller, name) {
             Ok(recall) => recall,
             Err(refusal) => return refused(refusal),
         };
@@ -123,6 +121,25 @@ impl LockTable {
         outcome
     }
 
+    /// What is known of an acquire's name, what is over of its wait ended before.
+    fn recall_acquire(
+        &mut self,
+        entry: &mut Entry<'_>,
+        caller: KeyId,
+        name: Option<&Idempotency>,
+    ) -> Result<(Caller, Recall), Refusal> {
+        let recalled = self.recall(caller, Endpoint::Acquire, name)?;
+        let (_, Recall::Open(resource, holder)) = &recalled else {
+            return Ok(recalled);
+        };
+        if !self.is_behind() {
+            return Ok(recalled);
+        }
+        // Its uuid may be another than this request's: one that was left out is drawn anew.
+        self.catch_up(entry, resource, holder);
+        self.recall(caller, Endpoint::Acquire, name)
+    }
+
     fn acquire_anew(&mut self, entry: &mut Entry<'_>, asked: Asked, acquire: &Acquire) -> Outcome {
         let credit = asked.credit;
         let lock = self.state.locks.get(&asked.resource);
@@ -147,8 +164,10 @@ impl LockTable {
         if let Err(refusal) = self.allows(asked.caller.licence, credit) {
             return refused(refusal);
         }
+        // Free, and about to be granted to those who came before: nobody who comes now overtakes them.
         let (held, waiting) = lock.map_or((false, 0), |lock| {
-            (!lock.grants.is_empty(), lock.queue.len())
+            let held = !lock.grants.is_empty() || lock.queue.first_attached().is_some();
+            (held, lock.queue.len())
         });
         let Terms {
             lease_ms,
@@ -170,6 +189,7 @@ impl LockTable {
                 operation: asked.operation,
                 caller: asked.caller.key,
                 since_ms: asked.before.joined_ms(self.now_ms()),
+                generation: self.generation(asked.operation.node),
                 idempotency: asked.idempotency.clone(),
             }],
             detached: Vec::new(),
@@ -206,9 +226,11 @@ impl LockTable {
 
     /// The bound that one more lease would pass.
     pub(super) fn lease_limit(&self, resource: &Resource) -> Option<Limit> {
-        if self.index.total.leases >= LOCKS_MAX {
+        // What is about to be granted has its lease already; so has what is over and not yet ended.
+        let to_come = self.index.to_grant.len();
+        if self.index.total.leases + to_come >= LOCKS_MAX {
             Some(Limit::Locks)
-        } else if self.counts(&resource.identity).leases >= LOCKS_PER_IDENTITY_MAX {
+        } else if self.counts(&resource.identity).leases + to_come >= LOCKS_PER_IDENTITY_MAX {
             Some(Limit::LocksPerIdentity)
         } else {
             None

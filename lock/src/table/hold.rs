@@ -14,7 +14,8 @@ use crate::queue::Waiter;
 use crate::record::RecordKey;
 
 impl LockTable {
-    pub(super) fn extend(&mut self, extend: Extend) -> Outcome {
+    pub(super) fn extend(&mut self, entry: &mut Entry<'_>, extend: Extend) -> Outcome {
+        self.catch_up_for(entry, extend.caller, &extend.key, &extend.holder);
         let named = extend.idempotency.as_ref();
         let (identity, named) = match self.recall(extend.caller, Endpoint::Extend, named) {
             Err(refusal) => return refused(refusal),
@@ -84,9 +85,6 @@ impl LockTable {
         if unmarked && mutant::is(Mutant::ExtensionNotKept) {
             self.touched.forget_lock(resource);
         }
-        let leases = &mut self.index.deadlines.leases;
-        leases.remove(&(before_ms, token));
-        leases.insert((expires_at_ms, token), resource.clone());
         Ok((token, expires_at_ms - self.now_ms()))
     }
 
@@ -103,6 +101,7 @@ impl LockTable {
     }
 
     pub(super) fn release(&mut self, entry: &mut Entry<'_>, release: Release) -> Outcome {
+        self.catch_up_for(entry, release.caller, &release.key, &release.holder);
         let named = release.idempotency.as_ref();
         let (identity, named) = match self.recall(release.caller, Endpoint::Release, named) {
             Err(refusal) => return refused(refusal),
@@ -162,34 +161,49 @@ impl LockTable {
 
     /// Ends a grant, and hands the resource to the first in line that can be granted.
     pub(super) fn end_grant(&mut self, entry: &mut Entry<'_>, resource: &Resource, token: u64) {
-        let ended = self.change_lock(resource, |lock| lock.grants.remove(token));
-        let Some(grant) = ended else {
+        entry.spend();
+        if self
+            .change_lock(resource, |lock| lock.grants.remove(token))
+            .is_none()
+        {
             return;
-        };
-        let leases = &mut self.index.deadlines.leases;
-        leases.remove(&(grant.expires_at_ms, token));
+        }
         self.count(&resource.identity, |counts| counts.leases -= 1);
         self.hand_over(entry, resource, None);
     }
 
-    /// Grants a free resource to the first attached waiter. Returned is what `answering` got; all
-    /// others get an event.
+    /// Grants a free resource to the first attached waiter that is not over, as long as the entry's
+    /// piece lasts; the next entry goes on where it ends. Returned is what `answering` got; all others
+    /// get an event.
     pub(super) fn hand_over(
         &mut self,
         entry: &mut Entry<'_>,
         resource: &Resource,
         answering: Option<OpId>,
     ) -> Option<Granted> {
-        let lock = self.state.locks.get(resource)?;
-        let place = lock.queue.first_attached()?;
-        #[cfg(evermind_mutants)]
-        let place = super::mutated::place(&lock.queue, place);
-        let waiter = self.leave(resource, place)?;
-        #[cfg(evermind_mutants)]
-        if mutant::is(Mutant::HandOffGrantsTwo) {
-            self.wake_second(entry, resource);
+        loop {
+            let lock = self.state.locks.get(resource)?;
+            if !lock.grants.is_empty() {
+                return None;
+            }
+            let place = lock.queue.first_attached()?;
+            if entry.left == 0 {
+                return None;
+            }
+            if !self.is_whole(resource, place) {
+                self.catch_up_wait(entry, resource, place);
+                continue;
+            }
+            entry.spend();
+            #[cfg(evermind_mutants)]
+            let place = super::mutated::place(&lock.queue, place);
+            let waiter = self.leave(resource, place)?;
+            #[cfg(evermind_mutants)]
+            if mutant::is(Mutant::HandOffGrantsTwo) {
+                self.wake_second(entry, resource);
+            }
+            return self.grant(entry, resource, &waiter, answering);
         }
-        self.grant(entry, resource, &waiter, answering)
     }
 
     /// Grants a free resource to a waiter that is in no line (any more), whose first attempt is paid.
@@ -217,8 +231,6 @@ impl LockTable {
         };
         #[cfg(evermind_mutants)]
         let grant = super::mutated::shortened(grant, waiter.lease_ms);
-        let at = (grant.expires_at_ms, fencing_token);
-        self.index.deadlines.leases.insert(at, resource.clone());
         self.count(&resource.identity, |counts| counts.leases += 1);
         self.change_lock(resource, |lock| lock.grants.add(grant));
 
@@ -277,11 +289,11 @@ impl LockTable {
     pub(super) fn held(&self, resource: &Resource, reason: HeldReason, attempts: u32) -> Outcome {
         let lock = self.state.locks.get(resource);
         let current = lock.and_then(|lock| {
-            let grant = lock.grants.current()?;
+            let grant = self.state.grant_of(lock)?;
             Some(Current {
                 fencing_token: grant.fencing_token,
-                expires_in_ms: grant.expires_at_ms.saturating_sub(self.now_ms()),
-                waiting: lock.queue.waiting() as u64,
+                expires_in_ms: grant.expires_at_ms - self.now_ms(),
+                waiting: self.waiting_for(lock),
             })
         });
         refused(Refusal::LockHeld {

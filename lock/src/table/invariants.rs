@@ -54,12 +54,6 @@ impl LockTable {
     }
 
     fn check_bounds(&self) -> Result<(), String> {
-        let next_ms = self.next_deadline_ms();
-        hold!(
-            next_ms.is_none_or(|ms| ms > self.now_ms()),
-            "due at {next_ms:?}, and now is {}",
-            self.now_ms()
-        );
         hold!(self.live_leases() <= LOCKS_MAX, "too many locks");
         for (identity, counts) in &self.index.counts {
             hold!(
@@ -83,17 +77,12 @@ impl LockTable {
                 hold!(token < self.state.meta.next_token, "token {token} to come");
                 hold!(token <= FENCING_TOKEN_MAX, "token {token} too high");
                 hold!(
-                    grant.expires_at_ms - self.now_ms() <= LEASE_MS_MAX,
+                    grant.expires_at_ms.saturating_sub(self.now_ms()) <= LEASE_MS_MAX,
                     "{name} is held for too long"
                 );
                 hold!(
                     lock.queue.of(&grant.holder).is_none(),
                     "the holder of {name} waits for it"
-                );
-            } else {
-                hold!(
-                    lock.queue.first_attached().is_none(),
-                    "{name} is free, and somebody waits for it"
                 );
             }
             hold!(

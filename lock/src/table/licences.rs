@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Entry, LockTable, refused};
+use super::{LockTable, refused};
 use crate::command::{CreateLicence, KeyHash, KeyId, LicenceId, OpId};
 use crate::licence::{ApiKey, Licence, Period, Usage};
 use crate::limits::{
@@ -157,25 +157,9 @@ impl LockTable {
         self.charge(waiter.licence, rest);
     }
 
-    /// Ends the waits of licences whose date has come.
-    pub(super) fn end_expired(&mut self, entry: &mut Entry<'_>) {
-        let wall_ms = self.wall_ms();
-        while let Some((expires_ms, licence)) = self.index.accounts.expiries.first().copied()
-            && expires_ms <= wall_ms
-        {
-            self.index.accounts.expiries.pop_first();
-            self.cut_off_licence(entry, licence);
-        }
-    }
-
     /// The operator's configuration is the truth about its own keys: when there are too many, the
     /// oldest goes.
-    pub(super) fn add_api_key(
-        &mut self,
-        entry: &mut Entry<'_>,
-        hash: KeyHash,
-        identity: IdentityId,
-    ) -> Outcome {
+    pub(super) fn add_api_key(&mut self, hash: KeyHash, identity: IdentityId) -> Outcome {
         if self.state.api_keys.get(&hash).is_some() {
             return Outcome::Done;
         }
@@ -193,7 +177,7 @@ impl LockTable {
             Err(Refusal::LimitReached(Limit::ApiKeysPerLicence)) => {
                 let keys = self.index.accounts.keys_of.get(&licence);
                 if let Some(oldest) = keys.and_then(BTreeSet::first).copied() {
-                    self.drop_key(entry, oldest);
+                    self.drop_key(oldest);
                 }
                 self.add_key(licence, hash)
             }
@@ -249,7 +233,7 @@ impl LockTable {
         Ok(id)
     }
 
-    pub(super) fn revoke_licence(&mut self, entry: &mut Entry<'_>, id: LicenceId) -> Outcome {
+    pub(super) fn revoke_licence(&mut self, id: LicenceId) -> Outcome {
         let wall_ms = self.wall_ms();
         let Some(licence) = self.state.licences.get_mut(&id) else {
             return refused(Refusal::LicenceNotFound);
@@ -262,7 +246,7 @@ impl LockTable {
             self.index.accounts.expiries.remove(&(expires_ms, id));
         }
         self.touched.insert(RecordKey::Licence(id));
-        self.cut_off_licence(entry, id);
+        self.cut_off_licence(id);
         Outcome::Done
     }
 
@@ -324,12 +308,7 @@ impl LockTable {
         Ok(id)
     }
 
-    pub(super) fn delete_api_key(
-        &mut self,
-        entry: &mut Entry<'_>,
-        licence: &KeyHash,
-        hash: KeyHash,
-    ) -> Outcome {
+    pub(super) fn delete_api_key(&mut self, licence: &KeyHash, hash: KeyHash) -> Outcome {
         let licence_id = match self.licence_with(licence) {
             Ok(id) => id,
             Err(refusal) => return refused(refusal),
@@ -346,17 +325,12 @@ impl LockTable {
                 refused(Refusal::ApiKeyNotFound)
             };
         };
-        self.delete_key(entry, licence_id, id, hash);
+        self.delete_key(licence_id, id, hash);
         Outcome::Done
     }
 
     /// The operator deletes a key by its public number: also one whose text nobody has.
-    pub(super) fn delete_api_key_by_id(
-        &mut self,
-        entry: &mut Entry<'_>,
-        licence: LicenceId,
-        id: KeyId,
-    ) -> Outcome {
+    pub(super) fn delete_api_key_by_id(&mut self, licence: LicenceId, id: KeyId) -> Outcome {
         let Some(found) = self.state.licences.get(&licence) else {
             return refused(Refusal::LicenceNotFound);
         };
@@ -364,7 +338,7 @@ impl LockTable {
         match self.index.accounts.keys.get(&id) {
             Some(known) if known.licence == licence => {
                 let hash = known.hash;
-                self.delete_key(entry, licence, id, hash);
+                self.delete_key(licence, id, hash);
                 Outcome::Done
             }
             _ if again => Outcome::Done,
@@ -372,7 +346,7 @@ impl LockTable {
         }
     }
 
-    fn delete_key(&mut self, entry: &mut Entry<'_>, licence: LicenceId, id: KeyId, hash: KeyHash) {
+    fn delete_key(&mut self, licence: LicenceId, id: KeyId, hash: KeyHash) {
         if let Some(licence) = self.state.licences.get_mut(&licence) {
             let forgotten = licence.remember_deleted(id, hash);
             if let Some(forgotten) = forgotten {
@@ -381,16 +355,16 @@ impl LockTable {
             self.index.accounts.deleted.insert(hash);
         }
         self.touched.insert(RecordKey::Licence(licence));
-        self.drop_key(entry, id);
+        self.drop_key(id);
     }
 
-    fn drop_key(&mut self, entry: &mut Entry<'_>, id: KeyId) {
+    fn drop_key(&mut self, id: KeyId) {
         let Some(known) = self.index.accounts.remove_key(id) else {
             return;
         };
         self.state.api_keys.remove(&known.hash);
         self.touched.insert(RecordKey::ApiKey(known.hash));
-        self.cut_off(entry, id, CutOff::KeyDeleted);
+        self.cut_off(id, CutOff::KeyDeleted);
     }
 }
 

@@ -41,7 +41,7 @@ impl LockTable {
     /// Whether a duplicate of this operation, which is an acquire, goes through. One that waits is
     /// left alone: its wait would count it twice.
     pub(super) fn is_zombie(&self, operation: OpId) -> bool {
-        mutant::is(Mutant::ZombieAcquire) && !self.index.attached.contains_key(&operation)
+        mutant::is(Mutant::ZombieAcquire) && self.index.ties.get(operation).is_none()
     }
 
     /// Whether nothing has marked this lock as changed since the last checkpoint.

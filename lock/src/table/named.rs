@@ -52,7 +52,11 @@ impl LockTable {
             endpoint,
             key,
         };
-        let recall = match self.state.idempotency.get(&id) {
+        let now_ms = self.now_ms();
+        let record = self.state.idempotency.get(&id);
+        // One that is over is not there, whether or not it was removed.
+        let record = record.filter(|r| r.state.until_ms().is_none_or(|ms| ms >= now_ms));
+        let recall = match record {
             Some(record) if record.fingerprint != fingerprint => {
                 return Err(Refusal::IdempotencyMismatch);
             }
@@ -209,7 +213,7 @@ impl LockTable {
     pub(super) fn left_ms(&self, resource: &Resource, fencing_token: u64) -> Option<u64> {
         let lock = self.state.locks.get(resource)?;
         let grant = lock.grants.with_token(fencing_token)?;
-        Some(grant.expires_at_ms - self.now_ms())
+        grant.expires_at_ms.checked_sub(self.now_ms())
     }
 
     /// What a named extend or release is told when it comes again.

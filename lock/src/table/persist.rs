@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Index, LockTable, State};
+use super::{Follows, Index, LockTable, State};
 use crate::changes::Changes;
 #[cfg(evermind_mutants)]
 use crate::mutant::{self, Mutant};
 use crate::names::{IdentityId, Resource};
 use crate::record::{Lock, Record, RecordKey};
+use crate::shards::HashKey;
 
 /// Why records make no table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -141,11 +142,20 @@ impl LockTable {
         self.touched.len()
     }
 
-    /// The table that these records were taken of.
+    /// The table that these records were taken of, whose keys lie where anybody can compute it: for
+    /// tests.
     pub fn restore(
         records: impl IntoIterator<Item = (RecordKey, Record)>,
     ) -> Result<LockTable, RestoreError> {
-        let mut table = LockTable::new();
+        Self::restore_keyed(HashKey::default(), records)
+    }
+
+    /// The table that these records were taken of.
+    pub fn restore_keyed(
+        hash_key: HashKey,
+        records: impl IntoIterator<Item = (RecordKey, Record)>,
+    ) -> Result<LockTable, RestoreError> {
+        let mut table = LockTable::keyed(hash_key);
         table.touched = Changes::default();
         let mut identities = Identities::default();
         let mut meta = None;
@@ -226,6 +236,9 @@ impl Index {
         for (resource, lock) in state.locks.iter() {
             index.add(resource, lock);
         }
+        for (node, session) in state.sessions.iter() {
+            index.ties.detach(*node, session.detachments);
+        }
         for (id, record) in state.idempotency.iter() {
             if let Some(until_ms) = record.state.until_ms() {
                 let at = (until_ms, record.sequence);
@@ -243,25 +256,23 @@ impl Index {
 
     fn add(&mut self, resource: &Resource, lock: &Lock) {
         let counts = self.counts.entry(resource.identity.clone()).or_default();
-        let deadlines = &mut self.deadlines;
-        if let Some(grant) = lock.grants.current() {
+        if lock.grants.current().is_some() {
             counts.leases += 1;
             self.total.leases += 1;
-            let at = (grant.expires_at_ms, grant.fencing_token);
-            deadlines.leases.insert(at, resource.clone());
         }
         for waiter in lock.queue.iter() {
             counts.waiters += 1;
             self.total.waiters += 1;
             let at = (waiter.ends_ms(), waiter.place);
-            deadlines.waits.insert(at, resource.clone());
+            self.deadlines.waits.insert(at, resource.clone());
             if let Some(ends_ms) = waiter.place_ends_ms {
                 let at = (ends_ms, waiter.place);
-                deadlines.places.insert(at, resource.clone());
+                self.deadlines.places.insert(at, resource.clone());
             }
             for attached in &waiter.attached {
                 let wait = (resource.clone(), waiter.place);
-                self.attached.insert(attached.operation, wait);
+                let generation = attached.generation;
+                self.ties.insert(attached.operation, generation, wait);
             }
             for attached in waiter.callers() {
                 let caller = (attached.caller, attached.operation);
@@ -269,5 +280,6 @@ impl Index {
                 self.accounts.callers.insert(caller, wait);
             }
         }
+        self.follow(&Follows::from(lock), resource);
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Bound;
 
-use super::{Frozen, LockTable};
+use super::{Frozen, LockTable, State};
 use crate::command::{KeyHash, KeyId, LicenceId, Member, NodeId, OpId};
 use crate::grant::Grant;
 use crate::licence::{ApiKeyView, FoundKey, LicenceView, Standing};
@@ -38,9 +38,15 @@ impl LockTable {
         self.state.meta.wall_ms
     }
 
-    /// When the next lease, wait, detached place or idempotency record ends, in cluster time.
+    /// The first cluster time at which something is over: a lease, a wait, a detached place or an
+    /// idempotency record. Not after [`LockTable::now_ms`] while the table is behind: the next
+    /// [`crate::command::Action::Expire`] has something to do.
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.index.deadlines.next_ms()
+        if self.is_behind() {
+            return Some(self.now_ms());
+        }
+        let first_ms = self.index.deadlines.first_ms()?;
+        Some(first_ms.saturating_add(1))
     }
 
     /// Leases in all.
@@ -163,11 +169,8 @@ impl LockTable {
 
     /// A held lock; `None` if the resource is free.
     pub fn lock(&self, resource: &Resource) -> Option<LockView> {
-        view(
-            &resource.key,
-            self.state.locks.get(resource)?,
-            self.now_ms(),
-        )
+        let lock = self.state.locks.get(resource)?;
+        self.state.view(&resource.key, lock, self.waiting_for(lock))
     }
 
     /// A member.
@@ -188,19 +191,7 @@ impl LockTable {
     /// Every node that has acquires attached to waits, with the newest boot that has: what a leader
     /// proposes [`crate::command::Action::DetachNode`] for once it no longer hears from the node.
     pub fn attached_nodes(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        let mut last: Option<OpId> = None;
-        std::iter::from_fn(move || {
-            let from = last.map_or(Bound::Unbounded, Bound::Excluded);
-            let (next, _) = self.index.attached.range((from, Bound::Unbounded)).next()?;
-            let end = OpId {
-                node: next.node,
-                boot: u64::MAX,
-                sequence: u64::MAX,
-            };
-            let (newest, _) = self.index.attached.range(..=end).next_back()?;
-            last = Some(end);
-            Some((newest.node, newest.boot))
-        })
+        self.index.ties.nodes()
     }
 
     /// How one acquire stands, by the tie it has (or had) to a wait or a grant.
@@ -210,14 +201,14 @@ impl LockTable {
         resource: &Resource,
         holder: &Holder,
     ) -> AttachmentState {
-        if self.index.attached.contains_key(&operation) {
+        if self.index.ties.get(operation).is_some() {
             return AttachmentState::Waiting;
         }
         if self.detached_from(resource, operation).is_some() {
             return AttachmentState::Detached;
         }
         let lock = self.state.locks.get(resource);
-        let grant = lock.and_then(|lock| lock.grants.current());
+        let grant = lock.and_then(|lock| self.state.grant_of(lock));
         let its_own = |grant: &&Grant| {
             let newest = grant.newest.as_ref();
             grant.holder == *holder || newest.is_some_and(|n| n.operation() == operation)
@@ -241,15 +232,18 @@ impl LockTable {
     }
 }
 
-fn view(key: &Key, lock: &Lock, now_ms: u64) -> Option<LockView> {
-    let grant = lock.grants.current()?;
-    Some(LockView {
-        key: key.clone(),
-        fencing_token: grant.fencing_token,
-        expires_in_ms: grant.expires_at_ms - now_ms,
-        waiting: lock.queue.waiting() as u64,
-        fifo: grant.fifo,
-    })
+impl State {
+    /// A held lock; `None` if what holds it is over.
+    fn view(&self, key: &Key, lock: &Lock, waiting: u64) -> Option<LockView> {
+        let grant = self.grant_of(lock)?;
+        Some(LockView {
+            key: key.clone(),
+            fencing_token: grant.fencing_token,
+            expires_in_ms: grant.expires_at_ms - self.meta.now_ms,
+            waiting,
+            fifo: grant.fifo,
+        })
+    }
 }
 
 impl Frozen {
@@ -289,7 +283,9 @@ impl Frozen {
                     .take_while(|(resource, _)| {
                         resource.identity == *identity && resource.key.as_str().starts_with(prefix)
                     })
-                    .filter_map(|(resource, lock)| view(&resource.key, lock, self.now_ms()))
+                    .filter_map(|(resource, lock)| {
+                        self.0.view(&resource.key, lock, self.0.waiting(lock))
+                    })
             })
             .collect();
         let mut heads = BinaryHeap::new();

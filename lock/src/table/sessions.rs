@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Entry, LockTable, refused};
+use super::{LockTable, refused};
 use crate::command::{NodeId, OpId, Operation};
 use crate::limits::{MEMBERS_MAX, OPEN_OPERATIONS_MAX, SESSION_STEP_MAX};
 use crate::outcome::{Decision, Limit, Outcome, Refusal};
@@ -10,12 +10,7 @@ use crate::record::{RecordKey, Session};
 
 impl LockTable {
     /// Whether an operation may take effect: if not, what its server is told.
-    pub(super) fn admit(
-        &mut self,
-        entry: &mut Entry<'_>,
-        operation: Operation,
-    ) -> Option<Decision> {
-        let log_index = entry.log_index;
+    pub(super) fn admit(&mut self, log_index: u64, operation: Operation) -> Option<Decision> {
         let no = |outcome| Some(Decision { log_index, outcome });
         let OpId {
             node,
@@ -28,11 +23,7 @@ impl LockTable {
         match self.state.sessions.get(&node).map(|session| session.boot) {
             Some(current) if boot < current => return no(Outcome::Stale),
             Some(current) if boot == current => {}
-            Some(_) => {
-                self.open_session(node, boot);
-                // The earlier boots' callers are gone with their sockets.
-                self.detach_before(entry, node, boot);
-            }
+            Some(_) => self.open_session(node, boot),
             None if self.state.sessions.len() >= MEMBERS_MAX => {
                 return no(refused(Refusal::LimitReached(Limit::Members)));
             }
@@ -90,9 +81,16 @@ impl LockTable {
         (session.boot == operation.boot).then_some(session)
     }
 
+    /// A node's first boot, or its next: the callers of the one before are gone with their sockets.
     fn open_session(&mut self, node: NodeId, boot: u64) {
+        let mut session = Session::new(boot);
+        if let Some(before) = self.state.sessions.get(&node) {
+            session.detachments = before.detachments + 1;
+            session.detached_ms = self.now_ms();
+            self.index.ties.detach(node, session.detachments);
+        }
         let sessions = Arc::make_mut(&mut self.state.sessions);
-        sessions.insert(node, Arc::new(Session::new(boot)));
+        sessions.insert(node, Arc::new(session));
         self.touched.insert(RecordKey::Session(node));
     }
 

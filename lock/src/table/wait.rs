@@ -2,15 +2,11 @@
 
 use super::acquire::{Asked, Terms};
 use super::{Entry, LockTable, refused};
-use crate::command::{Attachment, NodeId, OpId};
+use crate::command::NodeId;
 use crate::idempotency::{Answer, Endpoint, IdempotencyId};
-use crate::limits::{
-    ATTACHMENTS_PER_WAITER_MAX, DETACHED_MS, IDEMPOTENCY_KEYS_PER_WAITER_MAX, OPEN_OPERATIONS_MAX,
-};
-#[cfg(evermind_mutants)]
-use crate::mutant::{self, Mutant};
+use crate::limits::{ATTACHMENTS_PER_WAITER_MAX, IDEMPOTENCY_KEYS_PER_WAITER_MAX};
 use crate::names::{Holder, Resource};
-use crate::outcome::{Decision, Event, HeldReason, Limit, Outcome, Refusal};
+use crate::outcome::{Event, HeldReason, Limit, Outcome, Refusal};
 use crate::queue::{Attached, Waiter};
 use crate::record::RecordKey;
 
@@ -25,7 +21,8 @@ impl LockTable {
             let wait = (resource.clone(), place);
             let caller = (attached.caller, attached.operation);
             self.index.accounts.callers.insert(caller, wait.clone());
-            self.index.attached.insert(attached.operation, wait);
+            let generation = attached.generation;
+            self.index.ties.insert(attached.operation, generation, wait);
         }
         let at = (waiter.ends_ms(), place);
         self.index.deadlines.waits.insert(at, resource.clone());
@@ -39,7 +36,7 @@ impl LockTable {
         for attached in waiter.callers() {
             let caller = (attached.caller, attached.operation);
             self.index.accounts.callers.remove(&caller);
-            self.index.attached.remove(&attached.operation);
+            self.index.ties.remove(attached.operation);
         }
         let deadlines = &mut self.index.deadlines;
         deadlines.waits.remove(&(waiter.ends_ms(), place));
@@ -88,6 +85,7 @@ impl LockTable {
             operation: asked.operation,
             caller: asked.caller.key,
             since_ms: asked.before.joined_ms(self.now_ms()),
+            generation: self.generation(asked.operation.node),
             idempotency: asked.idempotency,
         };
         self.attach_at(&asked.resource, place, attached, |waiter| {
@@ -121,7 +119,14 @@ impl LockTable {
         waits.insert((after_ms, place), resource.clone());
     }
 
-    fn attach_at(
+    /// How often the callers of a node were detached.
+    pub(super) fn generation(&self, node: NodeId) -> u64 {
+        let session = self.state.sessions.get(&node);
+        session.map_or(0, |session| session.detachments)
+    }
+
+    /// Adds an attachment, of this node's newest generation.
+    pub(super) fn attach_at(
         &mut self,
         resource: &Resource,
         place: u64,
@@ -131,7 +136,8 @@ impl LockTable {
         let wait = (resource.clone(), place);
         let caller = (attached.caller, attached.operation);
         self.index.accounts.callers.insert(caller, wait.clone());
-        self.index.attached.insert(attached.operation, wait);
+        let generation = attached.generation;
+        self.index.ties.insert(attached.operation, generation, wait);
         let mut place_ends_ms = None;
         self.change_lock(resource, |lock| {
             lock.queue.change(place, |waiter| {
@@ -146,180 +152,6 @@ impl LockTable {
         if let Some(ends_ms) = place_ends_ms {
             self.index.deadlines.places.remove(&(ends_ms, place));
         }
-    }
-
-    /// Ties one acquire and its wait no longer together. Without any tie, the place is kept for
-    /// [`DETACHED_MS`]. `may_return`: its node may only be cut off.
-    fn detach(&mut self, operation: OpId, may_return: bool) {
-        let Some((resource, place)) = self.index.attached.remove(&operation) else {
-            return;
-        };
-        let ends_ms = self.now_ms().saturating_add(DETACHED_MS);
-        let mut detached = false;
-        let mut forgotten = None;
-        self.change_lock(&resource, |lock| {
-            lock.queue.change(place, |waiter| {
-                let at = waiter
-                    .attached
-                    .iter()
-                    .position(|a| a.operation == operation);
-                let gone = at.map(|at| waiter.attached.remove(at));
-                if may_return {
-                    if waiter.detached.len() >= ATTACHMENTS_PER_WAITER_MAX {
-                        forgotten = Some(waiter.detached.remove(0));
-                    }
-                    waiter.detached.extend(gone);
-                } else {
-                    forgotten = gone;
-                }
-                detached = waiter.attached.is_empty();
-                waiter.place_ends_ms = detached.then_some(ends_ms);
-            });
-        });
-        if let Some(gone) = forgotten {
-            let caller = (gone.caller, gone.operation);
-            self.index.accounts.callers.remove(&caller);
-        }
-        if detached {
-            let places = &mut self.index.deadlines.places;
-            places.insert((ends_ms, place), resource);
-        }
-    }
-
-    pub(super) fn detach_node(
-        &mut self,
-        entry: &mut Entry<'_>,
-        node: NodeId,
-        boot: u64,
-    ) -> Outcome {
-        let last = OpId {
-            node,
-            boot,
-            sequence: u64::MAX,
-        };
-        self.detach_until(entry, last, true);
-        Outcome::Done
-    }
-
-    /// Detaches what earlier boots of a node had attached, for good.
-    pub(super) fn detach_before(&mut self, entry: &mut Entry<'_>, node: NodeId, boot: u64) {
-        let Some(boot) = boot.checked_sub(1) else {
-            return;
-        };
-        let last = OpId {
-            node,
-            boot,
-            sequence: u64::MAX,
-        };
-        self.detach_until(entry, last, false);
-    }
-
-    fn detach_until(&mut self, entry: &mut Entry<'_>, last: OpId, may_return: bool) {
-        let first = OpId {
-            node: last.node,
-            boot: 0,
-            sequence: 0,
-        };
-        while let Some((operation, _)) = self.index.attached.range(first..=last).next() {
-            let operation = *operation;
-            self.detach(operation, may_return);
-            entry.events.push(Event::Detached { operation });
-        }
-    }
-
-    /// The caller of an acquire hung up before its answer was handed to a socket.
-    pub(super) fn abandon(&mut self, entry: &mut Entry<'_>, attachment: &Attachment) -> Outcome {
-        let operation = attachment.operation;
-        self.forestall(entry.log_index, operation);
-        if self.index.attached.contains_key(&operation) {
-            self.detach(operation, false);
-            return Outcome::Done;
-        }
-        if let Some(place) = self.detached_from(&attachment.resource, operation) {
-            let mut gone = None;
-            self.change_lock(&attachment.resource, |lock| {
-                lock.queue.change(place, |waiter| {
-                    let mut detached = waiter.detached.iter();
-                    let at = detached.position(|a| a.operation == operation);
-                    gone = at.map(|at| waiter.detached.remove(at));
-                });
-            });
-            if let Some(gone) = gone {
-                let caller = (gone.caller, operation);
-                self.index.accounts.callers.remove(&caller);
-            }
-            return Outcome::Done;
-        }
-        let lock = self.state.locks.get(&attachment.resource);
-        // By the operation, not by the holder's name: a repeated request whose uuid was left out
-        // stands in line under the name that its first was given.
-        let grant = lock.and_then(|lock| lock.grants.current());
-        #[cfg(evermind_mutants)]
-        if mutant::is(Mutant::HangUpEndsRetriedGrant)
-            && let Some(grant) = grant.filter(|grant| grant.holder == attachment.holder)
-        {
-            let token = grant.fencing_token;
-            self.end_grant(entry, &attachment.resource, token);
-            return Outcome::Done;
-        }
-        let newest = grant.and_then(|grant| grant.newest.as_ref().map(|newest| (grant, newest)));
-        let Some((grant, newest)) = newest.filter(|(_, n)| n.operation() == operation) else {
-            return Outcome::Done;
-        };
-        let token = grant.fencing_token;
-        if let Some(key) = &newest.idempotency {
-            let id = IdempotencyId {
-                identity: attachment.resource.identity.clone(),
-                endpoint: Endpoint::Acquire,
-                key: key.as_ref().clone(),
-            };
-            self.give_credit(&id, token);
-        }
-        self.end_grant(entry, &attachment.resource, token);
-        Outcome::Done
-    }
-
-    /// Sees to it that an abandoned acquire which is still on its way to the log takes no effect
-    /// when it gets there.
-    fn forestall(&mut self, log_index: u64, operation: OpId) {
-        let Some(session) = self.session_of(operation) else {
-            return;
-        };
-        let (below, sequence) = (session.answered_below, operation.sequence);
-        let open = sequence >= below && sequence - below < OPEN_OPERATIONS_MAX;
-        if open && session.get(sequence).is_none() {
-            let outcome = Outcome::Stale;
-            self.record(operation, Decision { log_index, outcome });
-        }
-    }
-
-    /// The caller of an acquire is still there although its node was taken for dead. Without effect
-    /// if it hung up since, or if the wait is over.
-    pub(super) fn reattach(&mut self, entry: &mut Entry<'_>, attachment: &Attachment) -> Outcome {
-        let resource = &attachment.resource;
-        let free = self.is_free(resource);
-        let operation = attachment.operation;
-        let Some(place) = self.detached_from(resource, operation) else {
-            return Outcome::Done;
-        };
-        let lock = self.state.locks.get(resource);
-        let Some(waiter) = lock.and_then(|lock| lock.queue.at(place)) else {
-            return Outcome::Done;
-        };
-        let mut detached = waiter.detached.iter();
-        let Some(attached) = detached.find(|a| a.operation == operation).cloned() else {
-            return Outcome::Done;
-        };
-        if waiter.attached.len() >= ATTACHMENTS_PER_WAITER_MAX
-            || (free && self.lease_limit(resource).is_some())
-        {
-            return Outcome::Done;
-        }
-        self.attach_at(resource, place, attached, |_| {});
-        if free {
-            self.hand_over(entry, resource, None);
-        }
-        Outcome::Done
     }
 
     /// Ends a wait without a grant.
@@ -357,7 +189,9 @@ impl LockTable {
         let Some(waiter) = self.leave(resource, place) else {
             return;
         };
-        let attempts = waiter.attempts(self.now_ms());
+        // As at its end, however late it is dropped.
+        let ended_ms = waiter.place_ends_ms.unwrap_or(self.now_ms());
+        let attempts = waiter.attempts(ended_ms.min(self.now_ms()));
         self.charge_rest(&waiter, attempts);
         let outcome = self.held(resource, HeldReason::Detached, attempts);
         for detached in &waiter.detached {
@@ -377,21 +211,11 @@ impl LockTable {
         }
     }
 
-    /// The place of the waiter that an acquire was detached from, if it may still come back. Reads
-    /// the whole line, which is for nodes that were taken for dead alone.
-    pub(super) fn detached_from(&self, resource: &Resource, operation: OpId) -> Option<u64> {
-        let queue = &self.state.locks.get(resource)?.queue;
-        let waiter = queue
-            .iter()
-            .find(|waiter| waiter.detached.iter().any(|a| a.operation == operation));
-        waiter.map(|waiter| waiter.place)
-    }
-
     pub(super) fn waiter(&self, resource: &Resource, holder: &Holder) -> Option<&Waiter> {
         self.state.locks.get(resource)?.queue.of(holder)
     }
 
-    fn is_free(&self, resource: &Resource) -> bool {
+    pub(super) fn is_free(&self, resource: &Resource) -> bool {
         let lock = self.state.locks.get(resource);
         lock.is_none_or(|lock| lock.grants.is_empty())
     }

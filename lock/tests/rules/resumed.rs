@@ -110,7 +110,8 @@ fn resumed(log: &mut Log, retry_attempts: u32) -> u32 {
 fn it_is_granted_and_charged_as_if_it_had_never_been_interrupted() {
     let mut log = Log::new();
     let attempts = resumed(&mut log, 60);
-    assert_eq!(attempts, 9);
+    // Its place ended at 7 s, however late it was dropped.
+    assert_eq!(attempts, 8);
     let release = evermind_lock::command::Release {
         caller: KeyId(1),
         key: Key::new("job").unwrap(),

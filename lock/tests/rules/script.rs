@@ -15,12 +15,13 @@ use evermind_lock::command::{
 use evermind_lock::licence::{LicenceView, Period};
 use evermind_lock::names::{Holder, IdempotencyKey, IdentityId, Key, LicenceName, Resource};
 use evermind_lock::outcome::{Decision, Event, Outcome, Refusal};
-use evermind_lock::table::{AttachmentState, EntryContext, LockTable};
+use evermind_lock::table::{AttachmentState, EntryContext, LockTable, Pieces};
 
 const TERM: u64 = 7;
 
 pub(crate) struct Script {
     table: LockTable,
+    pieces: Pieces,
     log_index: u64,
     cluster_ms: u64,
     wall_ms: u64,
@@ -120,6 +121,7 @@ impl Script {
     pub(crate) fn new() -> Self {
         let mut script = Self {
             table: LockTable::new(),
+            pieces: Pieces::default(),
             log_index: 0,
             cluster_ms: 0,
             wall_ms: 0,
@@ -283,12 +285,22 @@ impl Script {
                 let changes = self.table.take_changes();
                 format!("{:?}", changes.keys().collect::<Vec<_>>())
             }
+            "pieces" => {
+                let number = |at| u32::try_from(line.number(at)?).map_err(|e| e.to_string());
+                self.pieces = Pieces {
+                    of_expire: number(1)?,
+                    of_command: number(2)?,
+                };
+                let table = std::mem::take(&mut self.table);
+                self.table = table.in_pieces(self.pieces);
+                format!("{:?}", self.pieces)
+            }
             "restore" => {
                 let frozen = self.table.freeze();
                 let table = LockTable::restore(frozen.records()).map_err(|e| e.to_string())?;
                 table.check_invariants();
                 assert_eq!(table, self.table);
-                self.table = table;
+                self.table = table.in_pieces(self.pieces);
                 format!("{} records", frozen.count())
             }
             _ => return Ok(None),

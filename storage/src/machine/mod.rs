@@ -7,6 +7,7 @@
 //! that a leader sent. That is how a log which has lost synced entries is noticed at the start.
 
 mod checkpoint;
+mod hash_key;
 mod live;
 mod meta;
 mod observer;

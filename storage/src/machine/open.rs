@@ -8,6 +8,7 @@ use evermind_lock::table::LockTable;
 use tokio::sync::watch;
 
 use super::checkpoint::Checkpointer;
+use super::hash_key::hash_key;
 use super::live::{Live, Shared};
 use super::observer::Observer;
 use super::record::Digest;
@@ -146,7 +147,7 @@ impl Machine {
                 generation: 0,
             },
             None => Live {
-                table: LockTable::new(),
+                table: LockTable::keyed(hash_key()),
                 last_applied: None,
                 membership: StoredMembership::default(),
                 generation: 0,

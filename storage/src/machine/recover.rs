@@ -7,6 +7,7 @@ use evermind_lock::record::{Record, RecordKey};
 use evermind_lock::table::LockTable;
 
 use super::checkpoint::{CheckpointMeta, META_KEY, UNFINISHED_KEY};
+use super::hash_key::hash_key;
 use super::meta::StateMeta;
 use super::open::{MachineOptions, OpenError};
 use super::record::{self, Digest};
@@ -105,7 +106,7 @@ fn read_records(store: &dyn TableStore, meta: &[u8]) -> Result<Kept, TableError>
         digest: Digest::default(),
         failure: None,
     };
-    let table = LockTable::restore(&mut records);
+    let table = LockTable::restore_keyed(hash_key(), &mut records);
     if let Some(failure) = records.failure {
         return Err(failure);
     }

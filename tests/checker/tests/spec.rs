@@ -13,7 +13,7 @@ use evermind_lock::command::{
 use evermind_lock::licence::Period;
 use evermind_lock::names::{Holder, IdempotencyKey, IdentityId, Key, LicenceName, Resource};
 use evermind_lock::outcome::Event;
-use evermind_lock::table::{EntryContext, LockTable};
+use evermind_lock::table::{EntryContext, LockTable, Pieces};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -400,12 +400,13 @@ fn reach(reached: &mut Reached, said: &impl std::fmt::Debug) {
     *reached.entry(name).or_default() += 1;
 }
 
-fn compare(plans: &[Planned], reached: &mut Reached) -> Result<(), TestCaseError> {
+fn compare(plans: &[Planned], pieces: Pieces, reached: &mut Reached) -> Result<(), TestCaseError> {
     let mut writer = Writer {
         wall_ms: 1_000_000,
         ..Writer::default()
     };
-    let (mut table, mut model) = (LockTable::new(), Model::new());
+    let mut table = LockTable::new().in_pieces(pieces);
+    let mut model = Model::new().in_pieces(pieces.of_expire, pieces.of_command);
     let beginning = beginning().into_iter().map(|what| Planned {
         after_ms: 0,
         wall_after_ms: 0,
@@ -434,9 +435,15 @@ fn compare(plans: &[Planned], reached: &mut Reached) -> Result<(), TestCaseError
         prop_assert_eq!(step.decision, Some(decision), "decision of {}", &shown);
         prop_assert_eq!(step.events, events, "events of {}", &shown);
         prop_assert_eq!(model.now_ms(), table.now_ms());
+        prop_assert_eq!(model.is_behind(), is_behind(&table));
+        if model.is_behind() {
+            reach(reached, &"Behind");
+        }
     }
     let held = model.held_locks();
-    prop_assert_eq!(held.len(), table.live_leases());
+    if !model.is_behind() {
+        prop_assert_eq!(held.len(), table.live_leases());
+    }
     for (resource, ours) in &held {
         let theirs = table.lock(resource).unwrap();
         prop_assert_eq!(ours.token, theirs.fencing_token);
@@ -455,12 +462,33 @@ fn compare(plans: &[Planned], reached: &mut Reached) -> Result<(), TestCaseError
     Ok(())
 }
 
+/// The next entry has something to end.
+fn is_behind(table: &LockTable) -> bool {
+    table.next_deadline_ms() == Some(table.now_ms())
+}
+
+/// So small that these histories are often behind.
+fn small_pieces() -> impl Strategy<Value = Pieces> {
+    (1..6_u32, 1..3_u32).prop_map(|(of_expire, of_command)| Pieces {
+        of_expire,
+        of_command,
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_table_does_what_the_specification_says(plans in vec(planned(), 1..200)) {
-        compare(&plans, &mut Reached::new())?;
+        compare(&plans, Pieces::default(), &mut Reached::new())?;
+    }
+
+    #[test]
+    fn the_table_does_so_in_pieces_too(
+        plans in vec(planned(), 1..200),
+        pieces in small_pieces(),
+    ) {
+        compare(&plans, pieces, &mut Reached::new())?;
     }
 }
 
@@ -470,7 +498,9 @@ fn the_histories_reach_every_outcome() {
     let mut reached = Reached::new();
     for _ in 0..300 {
         let plans = vec(planned(), 200).new_tree(&mut runner).unwrap().current();
-        compare(&plans, &mut reached).unwrap();
+        let pieces = small_pieces().new_tree(&mut runner).unwrap().current();
+        compare(&plans, Pieces::default(), &mut reached).unwrap();
+        compare(&plans, pieces, &mut reached).unwrap();
     }
     for wanted in [
         "Granted Granted",
@@ -498,6 +528,7 @@ fn the_histories_reach_every_outcome() {
         "WaitEnded Refused CutOff",
         "Detached OpId",
         "Repeated",
+        "Behind",
     ] {
         let found = reached.keys().any(|name| name.starts_with(wanted));
         assert!(found, "no history reaches '{wanted}': {reached:#?}");

@@ -48,7 +48,13 @@ impl Wait {
     fn is_kept_at(&self, now_ms: u64) -> bool {
         let ends_ms = self.joined_ms + self.window_ms;
         self.deserted_ms
-            .is_some_and(|since_ms| since_ms + DETACHED_MS > now_ms && ends_ms > now_ms)
+            .is_some_and(|since_ms| since_ms + DETACHED_MS >= now_ms && ends_ms >= now_ms)
+    }
+
+    /// When it ended, if it has without a grant: as at its end, however late an entry removes it.
+    fn ended_ms(&self, now_ms: u64) -> u64 {
+        let place_ms = self.deserted_ms.map(|since_ms| since_ms + DETACHED_MS);
+        now_ms.min(place_ms.unwrap_or(u64::MAX))
     }
 
     /// SPEC 2: `1 + min(retryAttempts, ceil(wait x retryAttempts / window))`.
@@ -79,7 +85,7 @@ pub(super) struct Before {
 
 impl Before {
     fn credit(&self, now_ms: u64) -> u32 {
-        let paid = self.paid.filter(|(_, until_ms)| *until_ms > now_ms);
+        let paid = self.paid.filter(|(_, until_ms)| *until_ms >= now_ms);
         paid.map_or(0, |(attempts, _)| attempts)
     }
 }
@@ -214,20 +220,20 @@ impl Ledger {
             let Some(wait) = place.and_then(|place| self.waits.get(&place)) else {
                 continue;
             };
-            let attempts = match outcome {
-                Outcome::Granted(granted) => granted.attempts,
+            let (attempts, ended_ms) = match outcome {
+                Outcome::Granted(granted) => (granted.attempts, table.now_ms()),
                 Outcome::Refused(Refusal::LockHeld {
                     reason, attempts, ..
                 }) => {
                     if *reason == HeldReason::WindowPassed {
                         prop_assert!(place.is_some());
                     }
-                    *attempts
+                    (*attempts, wait.ended_ms(table.now_ms()))
                 }
                 // Only this request's end: the wait goes on with others, or is gone without a word.
                 _ => continue,
             };
-            prop_assert_eq!(attempts, wait.attempts(table.now_ms()));
+            prop_assert_eq!(attempts, wait.attempts(ended_ms));
             if let Some(wait) = self.waits.remove(&place.unwrap_or_default()) {
                 self.owe(wait.licence, attempts.saturating_sub(wait.credit));
             }
@@ -365,7 +371,7 @@ impl Ledger {
             .collect();
         for place in gone {
             if let Some(wait) = self.waits.remove(&place) {
-                let attempts = wait.attempts(table.now_ms());
+                let attempts = wait.attempts(wait.ended_ms(table.now_ms()));
                 self.owe(wait.licence, attempts.saturating_sub(wait.credit));
             }
         }

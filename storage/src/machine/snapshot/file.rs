@@ -12,6 +12,7 @@ use evermind_lock::table::LockTable;
 
 use super::format::{Reader, SnapshotError};
 use crate::disk::{Disk, DiskFile, read_exact_at};
+use crate::machine::hash_key::hash_key;
 use crate::machine::meta::StateMeta;
 use crate::machine::offload::offload;
 use crate::machine::record;
@@ -159,7 +160,7 @@ impl SnapshotFile {
             reader,
             failure: None,
         };
-        let table = LockTable::restore(&mut records);
+        let table = LockTable::restore_keyed(hash_key(), &mut records);
         match records.failure {
             Some(failure) => Err(failure),
             None => table.map_err(invalid),

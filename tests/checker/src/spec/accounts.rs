@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use evermind_lock::command::{CreateLicence, KeyHash, KeyId, LicenceId, OpId};
+use evermind_lock::command::{CreateLicence, KeyHash, KeyId, LicenceId};
 use evermind_lock::licence::Period;
 use evermind_lock::limits::{
     ALLOWANCE_MAX, API_KEYS_MAX, API_KEYS_PER_LICENCE_MAX, DELETED_KEYS_REMEMBERED, LICENCES_MAX,
@@ -124,15 +124,11 @@ impl Model {
         own.map(|(id, _)| *id).collect()
     }
 
+    /// From now on every wait of the key is over.
     fn cut_off_key(&mut self, key: KeyId, reason: CutOff) {
-        let its_own = |(operation, (resource, place)): (&OpId, &(_, u64))| {
-            let wait = self.lines.get(resource)?.get(place)?;
-            let request = wait.request(*operation)?;
-            (request.caller == key).then_some(*operation)
-        };
-        let operations: Vec<_> = self.requests.iter().filter_map(its_own).collect();
-        for operation in operations {
-            self.cut_off(operation, reason);
+        if self.first_wait_of(key).is_some() {
+            let at_ms = self.now_ms;
+            self.cut_off.entry(key).or_insert((at_ms, reason));
         }
     }
 

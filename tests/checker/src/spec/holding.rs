@@ -11,7 +11,7 @@ use evermind_lock::outcome::{Current, Event, Granted, HeldReason, Limit, Outcome
 use super::accounts::Caller;
 use super::line::{Request, Wait, acquire_name};
 use super::once::{Endpoint, Fresh, Meaning, NamedState};
-use super::{Kind, Model, Subject, no};
+use super::{Model, no};
 
 /// One lease.
 #[derive(Debug, Clone)]
@@ -49,11 +49,12 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn request(&self, since_ms: u64) -> Request {
+    pub(super) fn request(&self, since_ms: u64, generation: u64) -> Request {
         Request {
             operation: self.operation,
             caller: self.caller.key,
             since_ms: since_ms.saturating_sub(self.waited_ms),
+            generation,
             idempotency: self.idempotency.clone(),
         }
     }
@@ -80,6 +81,8 @@ impl Model {
         paid: u32,
     ) -> Outcome {
         let named = acquire.idempotency.as_ref();
+        self.catch_up_for(acquire.caller, &acquire.key, &acquire.holder);
+        self.catch_up_named(acquire);
         let (caller, meaning) = match self.who_and_what(acquire.caller, Endpoint::Acquire, named) {
             Ok(known) => known,
             Err(refusal) => return no(refusal),
@@ -121,6 +124,16 @@ impl Model {
             self.name_acquire(&fresh, resource, asked.holder, &outcome);
         }
         outcome
+    }
+
+    /// A name may stand for a wait of another uuid, which may be over.
+    fn catch_up_named(&mut self, acquire: &Acquire) {
+        let named = acquire.idempotency.as_ref();
+        let known = self.who_and_what(acquire.caller, Endpoint::Acquire, named);
+        self.repeated = false;
+        if let Ok((_, Meaning::Known(NamedState::Open(resource, holder)))) = known {
+            self.catch_up(&resource, &holder);
+        }
     }
 
     fn who_and_what(
@@ -183,7 +196,8 @@ impl Model {
 
     fn left_ms(&self, resource: &Resource, token: u64) -> Option<u64> {
         let grant = self.grants.get(resource)?;
-        (grant.token == token).then(|| grant.expires_ms - self.now_ms)
+        let is_its_own = grant.token == token && grant.expires_ms >= self.now_ms;
+        is_its_own.then(|| grant.expires_ms - self.now_ms)
     }
 
     /// More than one request knows of the grant: none of them gives it back by hanging up.
@@ -219,23 +233,26 @@ impl Model {
                 self.untie(resource, &asked.holder);
                 Outcome::Granted(granted)
             }
-            Some(_) if terms.window_ms == 0 => self.refuse_to_wait(resource, asked, terms),
-            Some(_) => {
-                if let Some(limit) = self.wait_limit(resource) {
-                    return no(Refusal::LimitReached(limit));
-                }
-                self.charge(licence, rest_of_first);
-                self.join(resource, Wait::new(asked, terms, self.now_ms));
-                Outcome::Queued
-            }
-            None => {
+            None if !self.ready.contains_key(resource) => {
                 if let Some(limit) = self.lease_limit(resource) {
                     return no(Refusal::LimitReached(limit));
                 }
                 self.charge(licence, rest_of_first);
-                let wait = Wait::new(asked, terms, self.now_ms);
+                let generation = self.generation(asked.operation);
+                let wait = Wait::new(asked, terms, self.now_ms, generation);
                 let granted = self.grant(resource, &wait, Some(asked.operation));
                 granted.map_or(Outcome::Stale, Outcome::Granted)
+            }
+            // Held, or about to be granted to those who came before.
+            _ if terms.window_ms == 0 => self.refuse_to_wait(resource, asked, terms),
+            _ => {
+                if let Some(limit) = self.wait_limit(resource) {
+                    return no(Refusal::LimitReached(limit));
+                }
+                self.charge(licence, rest_of_first);
+                let generation = self.generation(asked.operation);
+                self.join(resource, Wait::new(asked, terms, self.now_ms, generation));
+                Outcome::Queued
             }
         }
     }
@@ -257,14 +274,7 @@ impl Model {
     }
 
     pub(super) fn lease_limit(&self, resource: &Resource) -> Option<Limit> {
-        let own = self.leases_of.get(&resource.identity).copied();
-        if self.grants.len() >= LOCKS_MAX {
-            Some(Limit::Locks)
-        } else if own.unwrap_or_default() >= LOCKS_PER_IDENTITY_MAX {
-            Some(Limit::LocksPerIdentity)
-        } else {
-            None
-        }
+        self.lease_limit_with(resource, LOCKS_MAX, LOCKS_PER_IDENTITY_MAX)
     }
 
     fn wait_limit(&self, resource: &Resource) -> Option<Limit> {
@@ -309,8 +319,7 @@ impl Model {
         assert!(before.is_none(), "a lock has one holder");
         let leases = self.leases_of.entry(resource.identity.clone());
         *leases.or_default() += 1;
-        let due = (expires_ms, Kind::Lease, token);
-        self.agenda.insert(due, Subject::Lock(resource.clone()));
+        self.follow(resource);
         self.charge_rest(wait, attempts);
         let mut answer = None;
         for request in wait.everyone() {
@@ -347,17 +356,24 @@ impl Model {
         resource: &Resource,
         answering: Option<OpId>,
     ) -> Option<Granted> {
-        let place = *self.ready.get(resource)?.first()?;
-        let wait = self.leave(resource, place)?;
-        self.grant(resource, &wait, answering)
+        while !self.grants.contains_key(resource) && self.left > 0 {
+            let place = *self.ready.get(resource)?.first()?;
+            if self.is_whole(resource, place) {
+                self.spend();
+                let wait = self.leave(resource, place)?;
+                return self.grant(resource, &wait, answering);
+            }
+            self.catch_up_wait(resource, place);
+        }
+        None
     }
 
     pub(super) fn end_grant(&mut self, resource: &Resource) {
-        let Some(grant) = self.grants.remove(resource) else {
+        self.spend();
+        if self.grants.remove(resource).is_none() {
             return;
-        };
-        self.agenda
-            .remove(&(grant.expires_ms, Kind::Lease, grant.token));
+        }
+        self.follow(resource);
         if let Some(leases) = self.leases_of.get_mut(&resource.identity) {
             *leases -= 1;
         }
@@ -382,14 +398,12 @@ impl Model {
     }
 
     pub(super) fn held(&self, resource: &Resource, reason: HeldReason, attempts: u32) -> Refusal {
-        let ready = self
-            .ready
-            .get(resource)
-            .map_or(0, std::collections::BTreeSet::len);
-        let current = self.grants.get(resource).map(|grant| Current {
+        let grant = self.grants.get(resource);
+        let grant = grant.filter(|grant| grant.expires_ms >= self.now_ms);
+        let current = grant.map(|grant| Current {
             fencing_token: grant.token,
-            expires_in_ms: grant.expires_ms.saturating_sub(self.now_ms),
-            waiting: ready as u64,
+            expires_in_ms: grant.expires_ms - self.now_ms,
+            waiting: self.waiting(resource),
         });
         Refusal::LockHeld {
             reason,
@@ -411,6 +425,7 @@ impl Model {
     }
 
     pub(super) fn extend(&mut self, extend: &Extend) -> Outcome {
+        self.catch_up_for(extend.caller, &extend.key, &extend.holder);
         let named = extend.idempotency.as_ref();
         let (caller, meaning) = match self.who_and_what(extend.caller, Endpoint::Extend, named) {
             Ok(known) => known,
@@ -456,17 +471,15 @@ impl Model {
         if by_ms > LEASE_MS_MAX - left_ms.min(LEASE_MS_MAX) {
             return Err(Refusal::ExtendPastLimit { left_ms });
         }
-        let before = (grant.expires_ms, Kind::Lease, grant.token);
         grant.expires_ms += by_ms;
         grant.newest = None;
-        let after = (grant.expires_ms, Kind::Lease, grant.token);
         let told = (grant.token, grant.expires_ms - now_ms);
-        self.agenda.remove(&before);
-        self.agenda.insert(after, Subject::Lock(resource.clone()));
+        self.follow(resource);
         Ok(told)
     }
 
     pub(super) fn release(&mut self, release: &Release) -> Outcome {
+        self.catch_up_for(release.caller, &release.key, &release.holder);
         let named = release.idempotency.as_ref();
         let (caller, meaning) = match self.who_and_what(release.caller, Endpoint::Release, named) {
             Ok(known) => known,

@@ -1,6 +1,6 @@
 //! Standing in line.
 
-use evermind_lock::command::{Attachment, KeyId, LicenceId, NodeId, OpId};
+use evermind_lock::command::{Attachment, KeyId, LicenceId, OpId};
 use evermind_lock::limits::{
     ATTACHMENTS_PER_WAITER_MAX, DETACHED_MS, IDEMPOTENCY_KEYS_PER_WAITER_MAX,
 };
@@ -17,6 +17,8 @@ pub(super) struct Request {
     pub(super) operation: OpId,
     pub(super) caller: KeyId,
     pub(super) since_ms: u64,
+    /// How often its server's callers had been detached.
+    pub(super) generation: u64,
     pub(super) idempotency: Option<IdempotencyKey>,
 }
 
@@ -34,12 +36,12 @@ pub(super) struct Wait {
     pub(super) credit: u32,
     pub(super) attached: Vec<Request>,
     pub(super) detached: Vec<Request>,
-    place_ends_ms: Option<u64>,
+    pub(super) place_ends_ms: Option<u64>,
     pub(super) names: Vec<IdempotencyKey>,
 }
 
 impl Wait {
-    pub(super) fn new(asked: &Asked, terms: Terms, now_ms: u64) -> Self {
+    pub(super) fn new(asked: &Asked, terms: Terms, now_ms: u64, generation: u64) -> Self {
         Self {
             holder: asked.holder.clone(),
             licence: asked.caller.licence,
@@ -47,7 +49,7 @@ impl Wait {
             terms,
             polled: 0,
             credit: asked.credit.saturating_sub(1),
-            attached: vec![asked.request(now_ms)],
+            attached: vec![asked.request(now_ms, generation)],
             detached: Vec::new(),
             place_ends_ms: None,
             names: asked.idempotency.iter().cloned().collect(),
@@ -64,7 +66,7 @@ impl Wait {
         self.attached.iter().chain(&self.detached)
     }
 
-    fn ends_ms(&self) -> u64 {
+    pub(super) fn ends_ms(&self) -> u64 {
         self.joined_ms + self.terms.window_ms
     }
 
@@ -96,14 +98,11 @@ impl Model {
         }
         let standing = (resource.clone(), wait.holder.clone());
         self.standing.insert(standing, place);
-        self.ready
-            .entry(resource.clone())
-            .or_default()
-            .insert(place);
-        let due = (wait.ends_ms(), Kind::Window, place);
+        let due = (Kind::Window, wait.ends_ms(), place);
         self.agenda.insert(due, Subject::Lock(resource.clone()));
         let line = self.lines.entry(resource.clone()).or_default();
         line.insert(place, wait);
+        self.set_ready(resource, place, true);
     }
 
     pub(super) fn leave(&mut self, resource: &Resource, place: u64) -> Option<Wait> {
@@ -116,16 +115,35 @@ impl Model {
             *waits -= 1;
         }
         for request in wait.everyone() {
-            self.requests.remove(&request.operation);
+            self.forget_request(request);
         }
         self.standing
             .remove(&(resource.clone(), wait.holder.clone()));
         self.set_ready(resource, place, false);
-        self.agenda.remove(&(wait.ends_ms(), Kind::Window, place));
+        self.agenda.remove(&(Kind::Window, wait.ends_ms(), place));
         if let Some(ends_ms) = wait.place_ends_ms {
-            self.agenda.remove(&(ends_ms, Kind::Place, place));
+            self.agenda.remove(&(Kind::Place, ends_ms, place));
         }
         Some(wait)
+    }
+
+    fn forget_request(&mut self, request: &Request) {
+        let operation = request.operation;
+        self.requests.remove(&operation);
+        self.tell_no_more(request);
+    }
+
+    /// It is attached no longer, so it need not be detached.
+    fn tell_no_more(&mut self, request: &Request) {
+        let OpId {
+            node,
+            boot,
+            sequence,
+        } = request.operation;
+        if let Some(server) = self.servers.get_mut(&node) {
+            let told = (request.generation, boot, sequence);
+            server.detached_to_tell.remove(&told);
+        }
     }
 
     fn set_ready(&mut self, resource: &Resource, place: u64, is_ready: bool) {
@@ -138,6 +156,7 @@ impl Model {
         if ready.is_empty() {
             self.ready.remove(resource);
         }
+        self.follow(resource);
     }
 
     fn wait_mut(&mut self, resource: &Resource, place: u64) -> Option<&mut Wait> {
@@ -186,19 +205,25 @@ impl Model {
                 ..terms
             };
             let after_ms = wait.ends_ms();
-            self.agenda.remove(&(before_ms, Kind::Window, place));
-            let due = (after_ms, Kind::Window, place);
+            self.agenda.remove(&(Kind::Window, before_ms, place));
+            let due = (Kind::Window, after_ms, place);
             self.agenda.insert(due, Subject::Lock(resource.clone()));
         }
         let new_name = new_name.cloned();
         if let Some(wait) = self.wait_mut(resource, place) {
             wait.names.extend(new_name);
         }
-        self.attach_request(resource, place, asked.request(now_ms));
+        let generation = self.generation(asked.operation);
+        self.attach_request(resource, place, asked.request(now_ms, generation));
         if free && let Some(granted) = self.hand_over(resource, Some(asked.operation)) {
             return Outcome::Granted(granted);
         }
         Outcome::Queued
+    }
+
+    pub(super) fn generation(&self, operation: OpId) -> u64 {
+        let server = self.servers.get(&operation.node);
+        server.map_or(0, |server| server.detachments)
     }
 
     fn attach_request(&mut self, resource: &Resource, place: u64, request: Request) {
@@ -211,52 +236,26 @@ impl Model {
             .retain(|other| other.operation != request.operation);
         wait.attached.push(request);
         if let Some(ends_ms) = wait.place_ends_ms.take() {
-            self.agenda.remove(&(ends_ms, Kind::Place, place));
+            self.agenda.remove(&(Kind::Place, ends_ms, place));
         }
         self.set_ready(resource, place, true);
     }
 
-    /// A wait without anyone attached keeps its place for some time, counted from here.
-    fn keep_place(&mut self, resource: &Resource, place: u64) {
-        let ends_ms = self.now_ms + DETACHED_MS;
+    /// A wait without anyone attached keeps its place for some time.
+    fn keep_place(&mut self, resource: &Resource, place: u64, ends_ms: u64) {
         let Some(wait) = self.wait_mut(resource, place) else {
             return;
         };
         if wait.attached.is_empty() && wait.place_ends_ms.is_none() {
             wait.place_ends_ms = Some(ends_ms);
-            let due = (ends_ms, Kind::Place, place);
+            let due = (Kind::Place, ends_ms, place);
             self.agenda.insert(due, Subject::Lock(resource.clone()));
             self.set_ready(resource, place, false);
         }
     }
 
-    /// Every attached request of a node's boots up to this one. `may_return`: the node may only be
-    /// cut off.
-    pub(super) fn detach_all(&mut self, node: NodeId, boot: u64, may_return: bool) {
-        let first = OpId {
-            node,
-            boot: 0,
-            sequence: 0,
-        };
-        let last = OpId {
-            node,
-            boot,
-            sequence: u64::MAX,
-        };
-        let operations: Vec<_> = self
-            .requests
-            .range(first..=last)
-            .map(|(op, _)| *op)
-            .collect();
-        for operation in operations {
-            if self.detach(operation, may_return) {
-                self.events.push(Event::Detached { operation });
-            }
-        }
-    }
-
     /// `false` if it was not attached.
-    fn detach(&mut self, operation: OpId, may_return: bool) -> bool {
+    pub(super) fn detach(&mut self, operation: OpId, may_return: bool, ends_ms: u64) -> bool {
         let Some((resource, place)) = self.requests.get(&operation).cloned() else {
             return false;
         };
@@ -268,6 +267,7 @@ impl Model {
             return false;
         };
         let request = wait.attached.remove(at);
+        let told = request.clone();
         let forgotten = if may_return {
             wait.detached.push(request);
             let full = wait.detached.len() > ATTACHMENTS_PER_WAITER_MAX;
@@ -278,7 +278,8 @@ impl Model {
         if let Some(forgotten) = forgotten {
             self.requests.remove(&forgotten);
         }
-        self.keep_place(&resource, place);
+        self.tell_no_more(&told);
+        self.keep_place(&resource, place, ends_ms);
         true
     }
 
@@ -286,7 +287,8 @@ impl Model {
     pub(super) fn abandon(&mut self, attachment: &Attachment) -> Outcome {
         let operation = attachment.operation;
         self.forestall(operation);
-        if self.detach(operation, false) {
+        self.catch_up_request(&attachment.resource, operation);
+        if self.detach(operation, false, self.now_ms + DETACHED_MS) {
             return Outcome::Done;
         }
         if let Some(place) = self.detached_from(attachment) {
@@ -308,6 +310,7 @@ impl Model {
     /// Its caller is still there.
     pub(super) fn reattach(&mut self, attachment: &Attachment) -> Outcome {
         let resource = &attachment.resource;
+        self.catch_up_request(resource, attachment.operation);
         let free = !self.grants.contains_key(resource);
         let no_room = free && self.lease_limit(resource).is_some();
         let Some(place) = self.detached_from(attachment) else {
@@ -318,10 +321,11 @@ impl Model {
         };
         let mut detached = wait.detached.iter();
         let request = detached.find(|request| request.operation == attachment.operation);
-        let Some(request) = request.cloned() else {
+        let Some(mut request) = request.cloned() else {
             return Outcome::Done;
         };
         if wait.attached.len() < ATTACHMENTS_PER_WAITER_MAX && !no_room {
+            request.generation = self.generation(request.operation);
             self.attach_request(resource, place, request);
             if free {
                 self.hand_over(resource, None);
@@ -336,10 +340,6 @@ impl Model {
             resource: resource.clone(),
             outcome: outcome.clone(),
         });
-    }
-
-    pub(super) fn end_window(&mut self, resource: &Resource, place: u64) {
-        self.end_wait(resource, place, HeldReason::WindowPassed);
     }
 
     /// Ends a wait, and tells everyone.
@@ -365,7 +365,8 @@ impl Model {
         let Some(wait) = self.leave(resource, place) else {
             return;
         };
-        let attempts = wait.attempts(self.now_ms);
+        let ended_ms = wait.place_ends_ms.unwrap_or(self.now_ms);
+        let attempts = wait.attempts(ended_ms);
         self.charge_rest(&wait, attempts);
         let outcome = no(self.held(resource, HeldReason::Detached, attempts));
         for request in &wait.detached {
@@ -374,16 +375,20 @@ impl Model {
         self.forget_names(resource, &wait);
     }
 
-    /// A request's API key is taken no longer. The wait ends with its last request.
-    pub(super) fn cut_off(&mut self, operation: OpId, reason: CutOff) {
-        let now_ms = self.now_ms;
-        let Some((resource, place)) = self.requests.remove(&operation) else {
+    /// A request's API key is refused since `at_ms`. The wait ends with its last request.
+    pub(super) fn cut_off(&mut self, operation: OpId, at_ms: u64, reason: CutOff) {
+        let Some((resource, place)) = self.requests.get(&operation).cloned() else {
             return;
         };
+        let line = self.lines.get(&resource);
+        let wait = line.and_then(|line| line.get(&place));
+        if let Some(request) = wait.and_then(|wait| wait.request(operation)).cloned() {
+            self.forget_request(&request);
+        }
         let Some(wait) = self.wait_mut(&resource, place) else {
             return;
         };
-        let attempts = wait.attempts(now_ms);
+        let attempts = wait.attempts(at_ms);
         wait.attached.retain(|other| other.operation != operation);
         wait.detached.retain(|other| other.operation != operation);
         let is_over = wait.everyone().next().is_none();
@@ -393,7 +398,7 @@ impl Model {
             outcome: no(Refusal::CutOff { reason, attempts }),
         });
         if !is_over {
-            self.keep_place(&resource, place);
+            self.keep_place(&resource, place, at_ms + DETACHED_MS);
         } else if let Some(wait) = self.leave(&resource, place) {
             self.charge_rest(&wait, attempts);
             self.forget_names(&resource, &wait);

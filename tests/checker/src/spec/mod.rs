@@ -9,6 +9,7 @@ mod calendar;
 mod holding;
 mod line;
 mod once;
+mod over;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,13 +17,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use evermind_lock::command::{Action, Command, KeyHash, KeyId, LicenceId, NodeId, OpId};
 use evermind_lock::limits::MEMBERS_MAX;
 use evermind_lock::names::{Holder, IdentityId, Resource};
-use evermind_lock::outcome::{Decision, Event, Limit, Outcome, Refusal};
+use evermind_lock::outcome::{CutOff, Decision, Event, Limit, Outcome, Refusal};
 use evermind_lock::table::EntryContext;
 
 use accounts::{Key, Licence};
 use holding::Grant;
 use line::Wait;
 use once::{Name, Named, Server};
+use over::{Follows, Pieces};
 
 pub use views::{HeldLock, LineView};
 
@@ -38,17 +40,19 @@ pub struct Step {
     pub repeated: bool,
 }
 
-/// What comes due at the same time comes in this order.
+/// What is over ends in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    Lease,
     Window,
+    /// A lease on what somebody waits for.
+    Contended,
     Place,
+    Lease,
     Name,
 }
 
-/// When, of which kind, and its number: a token, a place, a name's number.
-type Due = (u64, Kind, u64);
+/// Of which kind, when, and its number: a token, a place, a name's number.
+type Due = (Kind, u64, u64);
 
 #[derive(Debug, Clone)]
 enum Subject {
@@ -72,6 +76,15 @@ pub struct Model {
     /// Those in line that can be granted.
     ready: BTreeMap<Resource, BTreeSet<u64>>,
     agenda: BTreeMap<Due, Subject>,
+    /// Where each lease is in the agenda, and at which place each free lock's line begins.
+    follows: BTreeMap<Resource, Follows>,
+    /// Free locks that somebody waits for, by the place of the first.
+    to_grant: BTreeMap<u64, Resource>,
+    /// Since when an API key is refused, and why, while requests with it wait.
+    cut_off: BTreeMap<KeyId, (u64, CutOff)>,
+    pieces: Pieces,
+    /// What is left of the entry's piece.
+    left: u32,
     /// Which wait each request is attached to or detached from.
     requests: BTreeMap<OpId, (Resource, u64)>,
     servers: BTreeMap<NodeId, Server>,
@@ -115,32 +128,20 @@ impl Model {
             self.now_ms = self.now_ms.max(stamp.cluster_ms);
             self.wall_ms = self.wall_ms.max(stamp.wall_ms);
         }
+        let is_expire = matches!(command.action, Action::Expire);
+        let piece = self.pieces.of(is_expire);
+        self.left = piece;
         self.end_dated_licences();
-        self.end_due();
+        self.end_over();
+        if !is_expire {
+            self.left = piece;
+        }
         let decision = self.decide(command);
+        self.end_over();
         Step {
             decision: Some(decision),
             events: std::mem::take(&mut self.events),
             repeated: self.repeated,
-        }
-    }
-
-    fn end_due(&mut self) {
-        while let Some(entry) = self.agenda.first_entry() {
-            let (due_ms, kind, number) = *entry.key();
-            if due_ms > self.now_ms {
-                break;
-            }
-            let subject = entry.remove();
-            match (kind, subject) {
-                (Kind::Lease, Subject::Lock(resource)) => self.end_grant(&resource),
-                (Kind::Window, Subject::Lock(resource)) => self.end_window(&resource, number),
-                (Kind::Place, Subject::Lock(resource)) => self.end_place(&resource, number),
-                (_, Subject::Name(name)) => {
-                    self.names.remove(&name);
-                }
-                (Kind::Name, Subject::Lock(_)) => unreachable!("names are due as names"),
-            }
         }
     }
 
@@ -174,7 +175,7 @@ impl Model {
             (Action::Abandon(attachment), _) => self.abandon(&attachment),
             (Action::Reattach(attachment), _) => self.reattach(&attachment),
             (Action::DetachNode { node, boot }, _) => {
-                self.detach_all(node, boot, true);
+                self.detach_node(node, boot);
                 Outcome::Done
             }
             (Action::Expire | Action::Found { .. }, _) => Outcome::Done,

@@ -1,6 +1,6 @@
 //! Once means once: operations and named operations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use evermind_lock::command::{Idempotency, OpId, Operation};
 use evermind_lock::limits::{
@@ -18,6 +18,12 @@ pub(super) struct Server {
     pub(super) boot: u64,
     answered_below: u64,
     said: BTreeMap<u64, Decision>,
+    /// How often its callers were detached, all at once, and when last.
+    pub(super) detachments: u64,
+    pub(super) detached_ms: u64,
+    /// Those of them whose waits do not know yet: by the number of detachments before, boot and
+    /// sequence.
+    pub(super) detached_to_tell: BTreeSet<(u64, u64, u64)>,
 }
 
 /// The scope of an `Idempotency-Key`.
@@ -108,17 +114,24 @@ impl Model {
             None if self.servers.len() >= MEMBERS_MAX => {
                 return told(no(Refusal::LimitReached(Limit::Members)));
             }
-            earlier => {
+            Some(_) => {
+                // A server that starts anew has lost its sockets.
+                self.detach_all(node);
+                let server = self.servers.get_mut(&node)?;
+                server.boot = boot;
+                server.answered_below = 1;
+                server.said = BTreeMap::new();
+            }
+            None => {
                 let server = Server {
                     boot,
                     answered_below: 1,
                     said: BTreeMap::new(),
+                    detachments: 0,
+                    detached_ms: 0,
+                    detached_to_tell: BTreeSet::new(),
                 };
                 self.servers.insert(node, server);
-                // A server that starts anew has lost its sockets.
-                if earlier.is_some() && boot > 0 {
-                    self.detach_all(node, boot - 1, false);
-                }
             }
         }
         let server = self.servers.get_mut(&node)?;
@@ -180,7 +193,8 @@ impl Model {
                 credit,
             })
         };
-        match self.names.get(&name) {
+        let known = self.names.get(&name);
+        match known.filter(|known| known.until_ms.is_none_or(|ms| ms >= self.now_ms)) {
             Some(known) if known.fingerprint != idempotency.fingerprint => {
                 Err(Refusal::IdempotencyMismatch)
             }
@@ -224,9 +238,9 @@ impl Model {
         let until_ms = self.now_ms + IDEMPOTENCY_MS;
         if let Some(named) = self.names.get_mut(name) {
             if let Some(before_ms) = named.until_ms.replace(until_ms) {
-                self.agenda.remove(&(before_ms, Kind::Name, named.number));
+                self.agenda.remove(&(Kind::Name, before_ms, named.number));
             }
-            let due = (until_ms, Kind::Name, named.number);
+            let due = (Kind::Name, until_ms, named.number);
             self.agenda.insert(due, Subject::Name(name.clone()));
         }
     }
@@ -235,7 +249,7 @@ impl Model {
         if let Some(named) = self.names.remove(name)
             && let Some(until_ms) = named.until_ms
         {
-            self.agenda.remove(&(until_ms, Kind::Name, named.number));
+            self.agenda.remove(&(Kind::Name, until_ms, named.number));
         }
     }
 

@@ -47,7 +47,9 @@ impl Model {
 
     /// Who holds a lock.
     pub fn holder(&self, resource: &Resource) -> Option<HeldLock<'_>> {
-        self.grants.get(resource).map(|grant| HeldLock {
+        let grant = self.grants.get(resource);
+        let grant = grant.filter(|grant| grant.expires_ms >= self.now_ms);
+        grant.map(|grant| HeldLock {
             holder: &grant.holder,
             token: grant.token,
             expires_ms: grant.expires_ms,
@@ -58,11 +60,13 @@ impl Model {
     /// A held lock and its line; `None` if it is free.
     pub fn line(&self, resource: &Resource) -> Option<LineView> {
         let grant = self.grants.get(resource)?;
-        let ready = self.ready.get(resource);
+        if grant.expires_ms < self.now_ms {
+            return None;
+        }
         Some(LineView {
             token: grant.token,
             expires_ms: grant.expires_ms,
-            waiting: ready.map_or(0, std::collections::BTreeSet::len) as u64,
+            waiting: self.waiting(resource),
             fifo: grant.fifo,
         })
     }

@@ -1,0 +1,200 @@
+//! What is over: past its end, detached or cut off. It is gone for every command and every look,
+//! whether or not an entry has removed it.
+
+use super::{Entry, LockTable, State};
+use crate::command::{KeyId, OpId};
+use crate::grant::Grant;
+use crate::limits::DETACHED_MS;
+use crate::names::{Holder, Key, Resource};
+use crate::outcome::{Event, HeldReason};
+use crate::queue::{Attached, Waiter};
+use crate::record::Lock;
+
+impl State {
+    /// Whether a request still waits: its node was not taken for dead since, and its API key is not
+    /// refused.
+    fn is_connected(&self, attached: &Attached) -> bool {
+        let session = self.sessions.get(&attached.operation.node);
+        session.is_some_and(|session| session.detachments == attached.generation)
+            && !self.meta.cut_off.contains_key(&attached.caller)
+    }
+
+    /// Whether a wait could be granted now.
+    fn is_live(&self, waiter: &Waiter) -> bool {
+        waiter.ends_ms() >= self.meta.now_ms && waiter.attached.iter().any(|a| self.is_connected(a))
+    }
+
+    /// How many wait for a resource: those that could be granted.
+    pub(super) fn waiting(&self, lock: &Lock) -> u64 {
+        let live = lock.queue.iter().filter(|waiter| self.is_live(waiter));
+        live.count() as u64
+    }
+
+    /// The grant of a lock, unless it is over.
+    pub(super) fn grant_of<'a>(&self, lock: &'a Lock) -> Option<&'a Grant> {
+        let grant = lock.grants.current();
+        grant.filter(|grant| !grant.is_over(self.meta.now_ms))
+    }
+}
+
+impl LockTable {
+    /// The waiters of a resource, those that are over left out. Reads the whole queue only where
+    /// something in the table is over.
+    pub(super) fn waiting_for(&self, lock: &Lock) -> u64 {
+        if self.is_behind() {
+            self.state.waiting(lock)
+        } else {
+            lock.queue.waiting() as u64
+        }
+    }
+
+    /// Before a command looks at a resource under a holder's name: ends what is over there of the
+    /// holder's own wait and of the grant, and hands over what nothing holds.
+    pub(super) fn catch_up(&mut self, entry: &mut Entry<'_>, resource: &Resource, holder: &Holder) {
+        if !self.is_behind() {
+            return;
+        }
+        if let Some(place) = self.waiter(resource, holder).map(|waiter| waiter.place) {
+            self.catch_up_wait(entry, resource, place);
+        }
+        self.catch_up_grant(entry, resource);
+    }
+
+    /// The same, for a caller's key.
+    pub(super) fn catch_up_for(
+        &mut self,
+        entry: &mut Entry<'_>,
+        caller: KeyId,
+        key: &Key,
+        holder: &Holder,
+    ) {
+        if !self.is_behind() {
+            return;
+        }
+        let licence = self.index.accounts.licence_of(caller);
+        let Some(licence) = licence.and_then(|id| self.state.licences.get(&id)) else {
+            return;
+        };
+        let resource = Resource {
+            identity: licence.identity.clone(),
+            key: key.clone(),
+        };
+        self.catch_up(entry, &resource, holder);
+    }
+
+    /// Before a command looks at one attachment.
+    pub(super) fn catch_up_attachment(
+        &mut self,
+        entry: &mut Entry<'_>,
+        resource: &Resource,
+        operation: OpId,
+    ) {
+        if !self.is_behind() {
+            return;
+        }
+        if let Some((resource, place)) = self.index.ties.get(operation).cloned() {
+            self.catch_up_wait(entry, &resource, place);
+        } else if let Some(place) = self.detached_from(resource, operation) {
+            self.catch_up_wait(entry, resource, place);
+        }
+        self.catch_up_grant(entry, resource);
+    }
+
+    fn catch_up_grant(&mut self, entry: &mut Entry<'_>, resource: &Resource) {
+        let Some(lock) = self.state.locks.get(resource) else {
+            return;
+        };
+        match lock.grants.current() {
+            Some(grant) if grant.is_over(self.now_ms()) => {
+                let token = grant.fencing_token;
+                self.end_grant(entry, resource, token);
+            }
+            Some(_) => {}
+            None => {
+                self.hand_over(entry, resource, None);
+            }
+        }
+    }
+
+    /// Whether the wait at this place can be granted as it is: nothing of it is over.
+    pub(super) fn is_whole(&self, resource: &Resource, place: u64) -> bool {
+        let lock = self.state.locks.get(resource);
+        let Some(waiter) = lock.and_then(|lock| lock.queue.at(place)) else {
+            return false;
+        };
+        let cut_offs = &self.state.meta.cut_off;
+        let is_apart = |attached: &Attached| !self.state.is_connected(attached);
+        let is_cut_off = |attached: &Attached| cut_offs.contains_key(&attached.caller);
+        waiter.ends_ms() >= self.now_ms()
+            && !(self.index.ties.has_over() && waiter.attached.iter().any(is_apart))
+            && !(!cut_offs.is_empty() && waiter.callers().any(is_cut_off))
+    }
+
+    /// Ends what is over of one wait, and the wait itself if that is over, each as at its end however
+    /// late this is.
+    pub(super) fn catch_up_wait(&mut self, entry: &mut Entry<'_>, resource: &Resource, place: u64) {
+        entry.spend();
+        if self.index.ties.has_over() {
+            self.catch_up_detached(entry, resource, place);
+        }
+        if self.end_if_past(entry, resource, place) {
+            return;
+        }
+        if !self.state.meta.cut_off.is_empty() {
+            self.catch_up_cut_off(entry, resource, place);
+            self.end_if_past(entry, resource, place);
+        }
+    }
+
+    /// Ends a wait whose window or place is past, by what came first; not if its API key was refused
+    /// before that. `true` if it is gone.
+    fn end_if_past(&mut self, entry: &mut Entry<'_>, resource: &Resource, place: u64) -> bool {
+        let lock = self.state.locks.get(resource);
+        let Some(waiter) = lock.and_then(|lock| lock.queue.at(place)) else {
+            return true;
+        };
+        let cut_offs = &self.state.meta.cut_off;
+        let cut_ms = waiter
+            .callers()
+            .filter_map(|a| cut_offs.get(&a.caller))
+            .map(|cut_off| cut_off.at_ms)
+            .min();
+        let window_ms = waiter.ends_ms();
+        let place_ms = waiter.place_ends_ms.unwrap_or(u64::MAX);
+        let first_ms = window_ms.min(place_ms);
+        if first_ms >= self.now_ms() || cut_ms.is_some_and(|cut_ms| cut_ms <= first_ms) {
+            return false;
+        }
+        if window_ms <= place_ms {
+            self.refuse_wait(entry, resource, place, HeldReason::WindowPassed);
+        } else {
+            self.drop_place(entry, resource, place);
+        }
+        true
+    }
+
+    /// Detaches the callers whose nodes were taken for dead, or were started anew.
+    fn catch_up_detached(&mut self, entry: &mut Entry<'_>, resource: &Resource, place: u64) {
+        let lock = self.state.locks.get(resource);
+        let Some(waiter) = lock.and_then(|lock| lock.queue.at(place)) else {
+            return;
+        };
+        let mut apart = Vec::new();
+        for attached in &waiter.attached {
+            let OpId { node, boot, .. } = attached.operation;
+            let Some(session) = self.state.sessions.get(&node) else {
+                continue;
+            };
+            if session.detachments != attached.generation {
+                // Only a node that still runs can come back for its callers.
+                let may_return = boot == session.boot;
+                apart.push((attached.operation, may_return, session.detached_ms));
+            }
+        }
+        for (operation, may_return, at_ms) in apart {
+            entry.spend();
+            self.detach(operation, may_return, at_ms.saturating_add(DETACHED_MS));
+            entry.events.push(Event::Detached { operation });
+        }
+    }
+}
