@@ -4,6 +4,7 @@
 
 mod bounds;
 mod histories;
+mod masses;
 mod resumed;
 mod script;
 mod scripts;
