@@ -78,8 +78,14 @@ export async function run(words: readonly string[], help: string): Promise<void>
     };
     if (!args.flag('pass-api-key')) for (const name of SECRETS) Reflect.deleteProperty(env, name);
     let group: Group;
+    // A Ctrl-Z that stopped this process alone would leave the command without extensions.
+    const stops = { came: false };
+    const onStop = (): void => {
+      stops.came = true;
+    };
     try {
       await watch.ready;
+      process.on('SIGTSTP', onStop);
       group = await Group.start(command, env, mark, ignored);
     } catch (error) {
       await lock.release().catch(() => undefined);
@@ -91,7 +97,10 @@ export async function run(words: readonly string[], help: string): Promise<void>
       void holding.pass(signal);
     };
     for (const signal of early) void holding.pass(signal);
-    end = await holding.end();
+    const ended = holding.end();
+    process.off('SIGTSTP', onStop);
+    if (stops.came) process.kill(process.pid, 'SIGTSTP');
+    end = await ended;
   } finally {
     await watch.end();
     for (const [signal, handler] of handlers) process.off(signal, handler);
