@@ -11,7 +11,7 @@ use crate::load::{Client, LEASE_MS, Turn};
 mod http1;
 
 /// A connection that is opened again after an error.
-struct Connection {
+pub(crate) struct Connection {
     target: String,
     bearer: String,
     open: Option<http1::Connection>,
@@ -19,7 +19,7 @@ struct Connection {
 
 impl Connection {
     /// To `host:port`.
-    async fn open(target: &str, bearer: &str) -> Result<Self> {
+    pub(crate) async fn open(target: &str, bearer: &str) -> Result<Self> {
         let mut connection = Self {
             target: target.to_owned(),
             bearer: bearer.to_owned(),
@@ -38,7 +38,7 @@ impl Connection {
     }
 
     /// Any status but 200 is an error, also that of a lock which was not given.
-    async fn post(&mut self, path: &str, body: &[u8]) -> Result<()> {
+    pub(crate) async fn post(&mut self, path: &str, body: &[u8]) -> Result<()> {
         let mut open = self.ready().await?;
         let answer = open.post(path, body).await.context("HTTP")?;
         if answer.status != 200 {

@@ -5,6 +5,7 @@
 
 mod failover;
 mod load;
+mod mass;
 
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ enum Part {
     Failover,
     /// Many live leases
     Leases,
+    /// Many leases that end at the same moment
+    MassExpiry,
     /// Many keys, each taken and given back in turn
     Keys,
     /// Nothing at all
@@ -104,6 +107,9 @@ pub(crate) async fn all(plan: &Plan) -> Result<()> {
     }
     if wanted(Part::Leases) {
         rows.extend(leases(plan, &setup).await?);
+    }
+    if wanted(Part::MassExpiry) {
+        rows.extend(mass_expiry(plan, &setup).await?);
     }
     if wanted(Part::Keys) {
         rows.extend(keys(plan, &setup).await?);
@@ -190,6 +196,25 @@ async fn leases(plan: &Plan, setup: &Setup) -> Result<[Row; 4]> {
         let cycles = full.cycles_per_second()? / few.cycles_per_second()?;
         let figures = [held.cycles_per_second()?, peak, p99, cycles];
         eprintln!("leases {round}/{}: {figures:.2?}", plan.bench.rounds);
+        for (row, figure) in rows.iter_mut().zip(figures) {
+            row.figures.push(figure);
+        }
+    }
+    Ok(rows)
+}
+
+async fn mass_expiry(plan: &Plan, setup: &Setup) -> Result<[Row; 4]> {
+    let many = plan.many;
+    let mut rows = [
+        Row::new(format!("{many} leases end at once: p99 of others' operations"), "ms", 1),
+        Row::new("the same: their longest", "ms", 1),
+        Row::new("the same: until the last is ended", "s", 2),
+        Row::new("the same: elections", "", 0),
+    ];
+    for round in 1..=plan.bench.rounds {
+        let ended = mass::expiry(cluster(setup).await?, many).await?;
+        let figures = [ended.p99_ms, ended.max_ms, ended.backlog_s, ended.elections];
+        eprintln!("mass expiry {round}/{}: {figures:.2?}", plan.bench.rounds);
         for (row, figure) in rows.iter_mut().zip(figures) {
             row.figures.push(figure);
         }

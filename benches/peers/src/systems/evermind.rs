@@ -27,6 +27,18 @@ impl Evermind {
         urls.collect::<Vec<_>>().join(",")
     }
 
+    /// Where the leader answers, as `host:port`.
+    pub(crate) fn leader_address(&self) -> &str {
+        &self.addresses[self.leader]
+    }
+
+    /// The term, and the newest entry that the leader has applied.
+    pub(crate) async fn progress(&self) -> Result<(u64, u64)> {
+        let leader = &self.asked.endpoints()[self.leader];
+        let status = self.asked.cluster(leader).await?.value;
+        Ok((status.term, status.applied_index))
+    }
+
     /// kill -9 of one server.
     pub(crate) fn kill(&mut self, server: usize) {
         self.servers[server].kill();
