@@ -29,7 +29,7 @@ pub(crate) const SHARDS: usize = GROUPS * PARTS;
 pub struct HashKey(pub [u8; 16]);
 
 impl HashKey {
-    /// SipHash-1-3 (Aumasson and Bernstein 2012, "SipHash: a fast short-input PRF"), as Rust's own
+    /// SipHash-1-3 (Aumasson and Bernstein 2012, "`SipHash`: a fast short-input PRF"), as Rust's own
     /// maps use it.
     fn hash(self, parts: [&[u8]; 2]) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.0);

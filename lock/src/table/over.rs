@@ -127,7 +127,7 @@ impl LockTable {
         let is_cut_off = |attached: &Attached| cut_offs.contains_key(&attached.caller);
         waiter.ends_ms() >= self.now_ms()
             && !(self.index.ties.has_over() && waiter.attached.iter().any(is_apart))
-            && !(!cut_offs.is_empty() && waiter.callers().any(is_cut_off))
+            && (cut_offs.is_empty() || !waiter.callers().any(is_cut_off))
     }
 
     /// Ends what is over of one wait, and the wait itself if that is over, each as at its end however

@@ -23,11 +23,10 @@ impl LockTable {
         match self.state.sessions.get(&node).map(|session| session.boot) {
             Some(current) if boot < current => return no(Outcome::Stale),
             Some(current) if boot == current => {}
-            Some(_) => self.open_session(node, boot),
             None if self.state.sessions.len() >= MEMBERS_MAX => {
                 return no(refused(Refusal::LimitReached(Limit::Members)));
             }
-            None => self.open_session(node, boot),
+            Some(_) | None => self.open_session(node, boot),
         }
         let below = operation.answered_below;
         let session = self.state.sessions.get(&node)?;

@@ -64,7 +64,7 @@ enum Work {
     /// the table changes meanwhile it has to copy, shard by shard.
     Changes(Vec<(Vec<u8>, Option<Vec<u8>>)>),
     /// Everything. Rare: the first checkpoint of a table that came from elsewhere.
-    Whole(Frozen),
+    Whole(Box<Frozen>),
 }
 
 /// Keeps a checkpoint of the table: the records that changed since the last one, and what it now
@@ -125,7 +125,7 @@ impl Checkpointer {
         self.rewrite = true;
         let (records, whole) = match cut.work {
             Work::Changes(changes) => (self.write_changes(changes, &cut.meta)?, false),
-            Work::Whole(records) => (self.write_whole(records, &cut.meta)?, true),
+            Work::Whole(records) => (self.write_whole(*records, &cut.meta)?, true),
         };
         self.rewrite = false;
         self.written = cut.meta.last_applied();
@@ -141,7 +141,7 @@ impl Checkpointer {
         } = self.shared.changed();
         let FrozenState { meta, records } = state;
         let work = if self.rewrite || generation != self.generation {
-            Work::Whole(records)
+            Work::Whole(Box::new(records))
         } else {
             let encode = |key: RecordKey| {
                 let record = records.record(&key);
