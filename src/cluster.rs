@@ -204,8 +204,11 @@ mod tests {
 
     use super::*;
 
-    /// What node `id` of three says, or that it is down.
-    fn view(id: u64, leader: Option<Option<u64>>) -> View {
+    /// A leader where a node knows of none.
+    const NONE: u64 = 0;
+
+    /// What node `id` of three says of its leader; `None`: it is down.
+    fn view(id: u64, leader: Option<u64>) -> View {
         let endpoint: Endpoint = format!("http://n{id}:1").parse().unwrap();
         let member = |id| MemberInfo {
             id,
@@ -221,7 +224,7 @@ mod tests {
             value: ClusterInfo {
                 id,
                 role: "follower".to_owned(),
-                leader,
+                leader: (leader != NONE).then_some(leader),
                 term: 1,
                 members: (1..=3).map(member).collect(),
                 applied_index: 1,
@@ -235,14 +238,14 @@ mod tests {
 
     #[test]
     fn a_majority_names_one_leader() {
-        let agree = |leaders: [Option<Option<u64>>; 3]| {
+        let agree = |leaders: [Option<u64>; 3]| {
             let views: Vec<View> = (1..).zip(leaders).map(|(id, l)| view(id, l)).collect();
             Health::of(&views).map(|health| health.agree)
         };
-        let one = Some(Some(1));
+        let one = Some(1);
         assert_eq!(agree([one, one, one]), Some(3));
         assert_eq!(agree([one, one, None]), Some(2));
-        assert_eq!(agree([one, Some(Some(2)), Some(None)]), Some(1));
+        assert_eq!(agree([one, Some(2), Some(NONE)]), Some(1));
         assert_eq!(agree([None, None, None]), None);
         // Two of three asked: the third may be well.
         assert_eq!(Health::of(&[view(1, one), view(2, None)]), None);
