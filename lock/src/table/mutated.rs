@@ -7,7 +7,6 @@ use crate::mutant::{self, Mutant};
 use crate::names::Resource;
 use crate::outcome::{Event, Granted, Outcome};
 use crate::queue::Queue;
-use crate::record::RecordKey;
 
 /// Who is handed the lock: `first` is the first that can be.
 pub(super) fn place(queue: &Queue, first: u64) -> u64 {
