@@ -7,6 +7,7 @@ use crate::changes::Changes;
 use crate::command::{Action, Command, KeyHash, LicenceId, Member, NodeId, Operation, Stamp};
 use crate::deadlines::Deadlines;
 use crate::idempotency::{IdempotencyId, IdempotencyRecord};
+use crate::limits::ANSWER_COST;
 use crate::names::{IdentityId, Resource};
 use crate::outcome::{Decision, Event, Outcome, Refusal};
 use crate::record::{ApiKey, Licence, Lock, Meta, RecordKey, Session};
@@ -112,6 +113,12 @@ struct Entry<'a> {
 impl Entry<'_> {
     fn spend(&mut self) {
         self.left = self.left.saturating_sub(1);
+    }
+
+    /// A caller gets its answer, which costs its node more than anything here.
+    fn answer(&mut self, event: Event) {
+        self.left = self.left.saturating_sub(ANSWER_COST);
+        self.events.push(event);
     }
 }
 

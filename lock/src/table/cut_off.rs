@@ -117,7 +117,7 @@ impl LockTable {
             places.insert((ends_ms, place), resource.clone());
         }
         let refusal = Refusal::CutOff { reason, attempts };
-        entry.events.push(Event::WaitEnded {
+        entry.answer(Event::WaitEnded {
             operation,
             resource: resource.clone(),
             outcome: refused(refusal),

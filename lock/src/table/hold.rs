@@ -248,7 +248,7 @@ impl LockTable {
             if answering == Some(attached.operation) {
                 answered = Some(granted);
             } else {
-                entry.events.push(Event::WaitEnded {
+                entry.answer(Event::WaitEnded {
                     operation: attached.operation,
                     resource: resource.clone(),
                     outcome: Outcome::Granted(granted),

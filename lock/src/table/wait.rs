@@ -172,7 +172,7 @@ impl LockTable {
         self.charge_rest(&waiter, attempts);
         let outcome = self.held(resource, reason, attempts);
         for attached in waiter.callers() {
-            entry.events.push(Event::WaitEnded {
+            entry.answer(Event::WaitEnded {
                 operation: attached.operation,
                 resource: resource.clone(),
                 outcome: outcome.clone(),
@@ -195,7 +195,7 @@ impl LockTable {
         self.charge_rest(&waiter, attempts);
         let outcome = self.held(resource, HeldReason::Detached, attempts);
         for detached in &waiter.detached {
-            entry.events.push(Event::WaitEnded {
+            entry.answer(Event::WaitEnded {
                 operation: detached.operation,
                 resource: resource.clone(),
                 outcome: outcome.clone(),

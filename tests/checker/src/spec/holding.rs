@@ -333,7 +333,7 @@ impl Model {
             if answering == Some(request.operation) {
                 answer = Some(granted);
             } else {
-                self.events.push(Event::WaitEnded {
+                self.answer(Event::WaitEnded {
                     operation: request.operation,
                     resource: resource.clone(),
                     outcome: Outcome::Granted(granted),

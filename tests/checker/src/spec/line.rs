@@ -335,7 +335,7 @@ impl Model {
     }
 
     fn tell(&mut self, request: &Request, resource: &Resource, outcome: &Outcome) {
-        self.events.push(Event::WaitEnded {
+        self.answer(Event::WaitEnded {
             operation: request.operation,
             resource: resource.clone(),
             outcome: outcome.clone(),
@@ -392,7 +392,7 @@ impl Model {
         wait.attached.retain(|other| other.operation != operation);
         wait.detached.retain(|other| other.operation != operation);
         let is_over = wait.everyone().next().is_none();
-        self.events.push(Event::WaitEnded {
+        self.answer(Event::WaitEnded {
             operation,
             resource: resource.clone(),
             outcome: no(Refusal::CutOff { reason, attempts }),

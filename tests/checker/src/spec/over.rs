@@ -58,6 +58,12 @@ impl Model {
         self.left = self.left.saturating_sub(1);
     }
 
+    /// A caller that is answered counts as three more.
+    pub(super) fn answer(&mut self, event: Event) {
+        self.left = self.left.saturating_sub(3);
+        self.events.push(event);
+    }
+
     /// Puts a lock where it belongs, after its grant or the first of its line has changed.
     pub(super) fn follow(&mut self, resource: &Resource) {
         let first = self.ready.get(resource).and_then(BTreeSet::first);
