@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use crate::exit::Failure;
 use crate::output;
 use crate::serve::RateLimit;
+use crate::stderr::say;
 use announce::Secrets;
 use directory::Directory;
 use node::{Ended, Node, Stop};
@@ -82,7 +83,7 @@ async fn cluster(
         }
     };
 
-    eprintln!(
+    say!(
         "starting three nodes, data in {}",
         directory.path().display()
     );
@@ -113,7 +114,7 @@ async fn cluster(
         }
     };
     let outcome = ready.and_then(|licence_key| {
-        eprintln!("ready after {:.1} s", started.elapsed().as_secs_f64());
+        say!("ready after {:.1} s", started.elapsed().as_secs_f64());
         let secrets = Secrets {
             api_key,
             licence_key,
@@ -152,7 +153,7 @@ async fn leave(
     if running.is_empty() {
         return;
     }
-    eprintln!("stopping the nodes");
+    say!("stopping the nodes");
     let _ = stop.send(Stop::Politely);
     let all = async { while running.join_next().await.is_some() {} };
     let in_time = tokio::select! {
@@ -160,7 +161,7 @@ async fn leave(
         () = asked() => false,
     };
     if !in_time {
-        eprintln!("killing the nodes that are still there");
+        say!("killing the nodes that are still there");
         let _ = stop.send(Stop::AtOnce);
         while running.join_next().await.is_some() {}
     }

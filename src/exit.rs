@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use evermind_client::{Code, Error};
 
+use crate::stderr::say;
+
 /// Anything without a code of its own.
 pub(crate) const OTHER: u8 = 1;
 /// Wrong usage; also clap's own.
@@ -84,9 +86,9 @@ impl Failure {
 
     /// Says so on stderr.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("error: {}", self.message);
+        say!("error: {}", self.message);
         if let Some(hint) = &self.hint {
-            eprintln!("hint: {hint}");
+            say!("hint: {hint}");
         }
         ExitCode::from(self.code)
     }

@@ -21,6 +21,7 @@ mod patience;
 mod quote;
 mod secret;
 mod serve;
+mod stderr;
 mod table;
 
 use std::process::ExitCode;
@@ -90,12 +91,13 @@ fn single_threaded() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 /// Shells give programs 1024 open files, for the sake of programs that use select(2); a node, or a
-/// benchmark, may have 10,000 connections.
-fn allow_many_connections() {
+/// benchmark, may have 10,000 connections. How many files may be open now.
+fn allow_many_connections() -> u64 {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::warn!(%error, "cannot raise the limit on open files");
     }
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }

@@ -1,17 +1,19 @@
 //! `evermind serve`: one node of a cluster.
 
 mod config;
+mod files;
+mod listener;
 mod logging;
 mod plan;
 mod rate;
 mod settings;
+mod space;
 mod stop;
 
 use std::process::ExitCode;
 
 use evermind_api::{Access, App, Limits};
 use evermind_raft::node::{LOG_BYTES_KEPT, Node, NodeConfig};
-use tokio::net::{TcpListener, TcpSocket};
 
 use crate::exit::Failure;
 
@@ -55,22 +57,29 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     if args.stop_with_stdin {
         stop::with_stdin();
     }
-    crate::allow_many_connections();
+    for warning in config::unknown_variables() {
+        tracing::warn!("{warning}");
+    }
+    let connections_max = files::connections_max(crate::allow_many_connections())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(plan.worker_threads)
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("cannot start the async runtime: {error}")))?;
-    let outcome = runtime.block_on(serve(plan, args.log_bytes_kept));
+    let outcome = runtime.block_on(serve(plan, args.log_bytes_kept, connections_max));
     // Nothing left on the runtime matters any more: what was acknowledged is on disk.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(plan: Plan, log_bytes_kept: u64) -> Result<ExitCode, Failure> {
+async fn serve(
+    plan: Plan,
+    log_bytes_kept: u64,
+    connections_max: usize,
+) -> Result<ExitCode, Failure> {
     let mut stop = stop::Signals::new()?;
-    let listener = bind("--listen", &plan.listen).await?;
-    let peer_listener = bind("--peer-listen", &plan.peer_listen).await?;
+    let listener = listener::for_callers("--listen", &plan.listen).await?;
+    let peer_listener = listener::bind("--peer-listen", &plan.peer_listen).await?;
     let addresses = plan.addresses(
         listener
             .local_addr()
@@ -85,8 +94,10 @@ async fn serve(plan: Plan, log_bytes_kept: u64) -> Result<ExitCode, Failure> {
         http = %addresses.advertise_http,
         peer = %addresses.advertise_peer,
         version = env!("CARGO_PKG_VERSION"),
+        connections_max,
         "starting"
     );
+    let space = space::watch(plan.data_dir.clone());
     let config = NodeConfig {
         node_id: plan.node_id,
         data_dir: plan.data_dir,
@@ -108,8 +119,10 @@ async fn serve(plan: Plan, log_bytes_kept: u64) -> Result<ExitCode, Failure> {
     };
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
     tracing::info!("serving");
+    tokio::spawn(space);
     let limits = Limits {
         licence_requests_per_second: plan.rate_limit.map(|limit| limit.0),
+        connections_max,
         ..Limits::default()
     };
     let access = Access {
@@ -151,40 +164,4 @@ async fn serve(plan: Plan, log_bytes_kept: u64) -> Result<ExitCode, Failure> {
         () = stop.asked() => tracing::warn!("stopped at once, at the second signal"),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Connections that wait to be accepted. The library's 128 is full when a few hundred callers come
-/// back at once after a failover, and a full one costs each of them a second.
-const BACKLOG: u32 = 4096;
-
-async fn listen(address: &str) -> std::io::Result<TcpListener> {
-    let mut failed = std::io::ErrorKind::AddrNotAvailable.into();
-    for address in tokio::net::lookup_host(address).await? {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()
-        } else {
-            TcpSocket::new_v6()
-        }?;
-        // A port is free at once after a restart.
-        socket.set_reuseaddr(true)?;
-        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => failed = error,
-        }
-    }
-    Err(failed)
-}
-
-async fn bind(flag: &str, address: &str) -> Result<TcpListener, Failure> {
-    listen(address).await.map_err(|error| {
-        let failure = Failure::new(format!("cannot listen on {address} ({flag}): {error}"));
-        match error.kind() {
-            std::io::ErrorKind::AddrInUse => failure.hint(format!(
-                "another process has that port: choose another with {flag}"
-            )),
-            _ => failure.hint(format!(
-                "{flag} takes an address of this machine, as host:port"
-            )),
-        }
-    })
 }

@@ -15,6 +15,7 @@ use crate::key_routes::PeerAddress;
 use crate::limits::{Limits, NAME_HEADER_BYTES_MAX};
 use crate::lock_routes::LockRoutes;
 use crate::locks::Backend;
+use crate::pages::Pages;
 use crate::problem::{Asked, Code, Operation, Problem};
 use crate::rates::{AddressRate, LicenceRate};
 use crate::request_log::RequestLog;
@@ -31,6 +32,7 @@ pub(crate) struct Edge<B> {
     pub(crate) admin: Option<AdminToken>,
     pub(crate) licence_rate: Option<LicenceRate>,
     pub(crate) address_rate: AddressRate,
+    pub(crate) pages: Arc<Pages>,
 }
 
 /// Who may come in, besides whoever has an API key or a licence key.
@@ -61,6 +63,7 @@ impl App {
             backend,
             admin: access.admin,
             licence_rate: (limits.licence_requests_per_second).map(LicenceRate::new),
+            pages: Arc::default(),
             address_rate: AddressRate::new(limits.address_requests_per_second),
             limits: limits.clone(),
         });
@@ -87,6 +90,30 @@ impl App {
         &self.limits
     }
 
+    /// Answers a request on a connection beyond the limit: the health paths alone.
+    pub(crate) async fn call_beyond_limit(
+        &self,
+        request: Request<Body>,
+        from: IpAddr,
+    ) -> Response<Body> {
+        let mut response = if matches!(request.uri().path(), "/livez" | "/readyz") {
+            self.call(request, from).await
+        } else {
+            let asked = Asked::new(Operation::of(&request));
+            let id = request_id(request.headers());
+            let detail = "this node has as many connections as it can serve: use another node, or come back later";
+            let mut full = Problem::new(Code::NoLeader, detail)
+                .answer(&asked, id.to_str().unwrap_or_default());
+            let headers = full.headers_mut();
+            headers.insert(SERVER, HeaderValue::from_static("evermind"));
+            headers.insert(REQUEST_ID, id);
+            full
+        };
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
+
     /// Answers one request that came from this address. Dropping the future is how a caller's
     /// hang-up shows: an acquire that stands in line is given up then.
     pub async fn call(&self, mut request: Request<Body>, from: IpAddr) -> Response<Body> {
@@ -99,7 +126,7 @@ impl App {
         // on the same connection (RFC 9112, section 6.1).
         let chunked = request.headers().contains_key(TRANSFER_ENCODING);
         let visit = self.cors.as_ref().map(|cors| cors.visit(&request));
-        let mut response = match one_host(&request) {
+        let mut response = match one_host(&request).and_then(|()| plain_chunks(&request)) {
             Ok(()) => match Operation::of(&request) {
                 Operation::Other => {
                     request.extensions_mut().insert(PeerAddress(from));
@@ -162,6 +189,19 @@ fn one_host(request: &Request<Body>) -> Result<(), Problem> {
         0 if request.version() < Version::HTTP_11 => Ok(()),
         _ => Err(Problem::invalid("the header Host must be there once")),
     }
+}
+
+/// Hyper takes any list of codings that ends in `chunked`, and decodes that one alone.
+fn plain_chunks(request: &Request<Body>) -> Result<(), Problem> {
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let (coding, more) = (codings.next(), codings.next());
+    let is_plain = coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if is_plain && more.is_none() {
+        return Ok(());
+    }
+    Err(Problem::invalid(
+        "the header Transfer-Encoding may be chunked, and nothing else: send the body as it is",
+    ))
 }
 
 pub(crate) async fn not_found(request: Request<Body>) -> Response<Body> {

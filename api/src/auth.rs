@@ -13,6 +13,7 @@ use crate::app::Edge;
 use crate::key_routes::PeerAddress;
 use crate::limits::API_KEY_BYTES_MAX;
 use crate::locks::Locks;
+use crate::places::Keyless;
 use crate::problem::{Code, Problem};
 use crate::secrets::{SecretKind, hash};
 use crate::soon::soon;
@@ -30,10 +31,10 @@ pub(crate) enum Allowance {
 /// softened, and is for after the body was read: nobody could say yet, or the licence is inactive.
 pub(crate) async fn caller<L: Locks>(
     edge: &Edge<L>,
-    headers: &HeaderMap,
+    head: &Parts,
     allowance: Allowance,
 ) -> Result<Result<Caller, Problem>, Problem> {
-    let key = bearer(headers, "API key")?;
+    let key = bearer(&head.headers, "API key")?;
     if let Some(fault) = std::str::from_utf8(key)
         .ok()
         .and_then(|text| SecretKind::ApiKey.fault(text))
@@ -51,6 +52,7 @@ pub(crate) async fn caller<L: Locks>(
         Some(Err(NodeError::Unknown)) | None => return Ok(Err(in_vain.into())),
         Some(Err(error)) => return Ok(Err(error.into())),
     };
+    shows_key(head);
     if let Some(rate) = &edge.licence_rate {
         rate.ask(caller.licence, allowance)?;
     }
@@ -72,12 +74,20 @@ pub(crate) fn admin<B>(edge: &Edge<B>, head: &Parts) -> Result<(), Problem> {
     // First, so that no stranger's requests keep the operator out. 128 bits are not guessed, however
     // fast: the limit below is for the load.
     if admin.is(token) {
+        shows_key(head);
         return Ok(());
     }
     if let Some(PeerAddress(address)) = head.extensions.get() {
         edge.address_rate.ask(*address)?;
     }
     Err(unauthorized("this is not the admin token"))
+}
+
+/// From now on the connection keeps its place.
+fn shows_key(head: &Parts) {
+    if let Some(Keyless(standing)) = head.extensions.get() {
+        standing.shows_key();
+    }
 }
 
 /// The secret itself goes no further than the two functions above.

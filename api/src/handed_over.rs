@@ -1,6 +1,8 @@
 //! The answer to an acquire, which knows when it left.
 
+use std::fmt;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -8,10 +10,48 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::locks::PendingAcquire;
 
-/// On a response: it grants what its caller stood in line for. If the caller closed its side
-/// meanwhile, it is taken for gone, and the next in line gets the lock.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AfterWait;
+/// On a response: it grants what its caller waited for. The connection takes the grant out of it,
+/// and says that it is handed over once the socket has taken the whole answer. Dropped before that,
+/// it drops the acquire, and the next waiter gets the lock.
+#[derive(Debug, Clone)]
+pub(crate) struct AfterWait(Arc<Mutex<Option<Grant>>>);
+
+impl AfterWait {
+    pub(crate) fn new(pending: impl PendingAcquire) -> Self {
+        let grant = Grant(Box::new(pending));
+        Self(Arc::new(Mutex::new(Some(grant))))
+    }
+
+    pub(crate) fn take(&self) -> Option<Grant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// An acquire that was granted, and whose caller has not been answered yet.
+pub(crate) struct Grant(Box<dyn HandOver>);
+
+impl Grant {
+    /// See [`PendingAcquire::handed_over`].
+    pub(crate) fn handed_over(self) {
+        self.0.handed_over();
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Grant")
+    }
+}
+
+trait HandOver: Send {
+    fn handed_over(self: Box<Self>);
+}
+
+impl<P: PendingAcquire> HandOver for P {
+    fn handed_over(self: Box<Self>) {
+        PendingAcquire::handed_over(*self);
+    }
+}
 
 /// A body that says [`PendingAcquire::handed_over`] when it is taken to be written to the
 /// caller's socket. Dropped before that, it drops the acquire, which gives a raced grant back.

@@ -29,6 +29,8 @@ mod locks;
 mod look_routes;
 #[cfg(test)]
 mod openapi;
+mod pages;
+mod places;
 mod problem;
 mod public_id;
 mod query;
@@ -39,9 +41,11 @@ mod request_log;
 mod requests;
 mod routes;
 mod secrets;
+mod seldom;
 mod serve;
 mod soon;
 mod watch;
+mod whole_body;
 mod window;
 mod wire;
 
@@ -51,5 +55,6 @@ pub use cors::{BadOrigin, Origin};
 pub use limits::Limits;
 pub use listen::{Listen, Socket};
 pub use locks::{Backend, Locks, PendingAcquire};
+pub use places::{HEALTH_CONNECTIONS_MAX, LEAVING_MAX};
 pub use secrets::{AdminToken, Secret, SecretKind, WeakToken, hash};
 pub use serve::serve;

@@ -10,19 +10,30 @@ pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const DISCARD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes in a request's head: request line and headers.
 pub(crate) const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Bytes that are read at once: a head of the largest size and the start of its body.
+pub(crate) const READ_BUFFER_BYTES_MAX: usize = HEAD_BYTES_MAX + 1024;
 /// Header lines in a request.
 pub(crate) const HEADERS_MAX: usize = 100;
 /// Bytes in an API key, a licence key or an admin token.
 pub(crate) const API_KEY_BYTES_MAX: usize = 256;
 /// Bytes in an `X-Request-Id`, and characters in an `Idempotency-Key`.
 pub(crate) const NAME_HEADER_BYTES_MAX: usize = 128;
+/// Bytes that a caller may send ahead of the answer to a request that has been in work for
+/// [`AHEAD_PATIENCE`].
+pub(crate) const AHEAD_BYTES_MAX: usize = 16 * 1024;
+/// See [`AHEAD_BYTES_MAX`]. Behind what is not read, a caller's hang-up cannot be seen.
+pub(crate) const AHEAD_PATIENCE: Duration = Duration::from_millis(500);
+/// How fast an answer must be read at least, once [`Limits::write_timeout`] is over.
+pub(crate) const READ_BYTES_PER_SECOND_MIN: u32 = 16 * 1024;
 
 /// The limits on connections and requests. [`Limits::default`] is for production; tests shorten
 /// the times.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections open at once. One more is told 503 and closed: a client that hears "no" at once
-    /// can go to another node, one that hangs in the backlog cannot.
+    /// Connections open at once, besides [`crate::HEALTH_CONNECTIONS_MAX`] for the health paths alone.
+    /// One more takes the place of one that has shown no valid key; where there is none, it is
+    /// answered 503 and closed: a client that hears "no" at once can go to another node, one that
+    /// hangs in the backlog cannot.
     pub connections_max: usize,
     /// From a request's first byte (or from the connection's start) to the end of its headers.
     pub head_timeout: Duration,
@@ -30,7 +41,10 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Between an answer and the next request's first byte.
     pub idle_timeout: Duration,
-    /// How long an answer may make no progress because its reader does not read.
+    /// The same, for a connection on which no valid key was shown yet.
+    pub keyless_idle_timeout: Duration,
+    /// How long an answer may be slowed down by a reader that does not read. After that it must have
+    /// been read at 16 KiB a second all the while.
     pub write_timeout: Duration,
     /// How long a request that just began goes on after its caller closed its side. A caller that
     /// half-closes cannot be told from one that is gone; a prompt answer serves the first, and the
@@ -56,6 +70,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            keyless_idle_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
             half_close_grace: Duration::from_millis(100),
             answer_margin: Duration::from_secs(11),

@@ -3,14 +3,32 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A connection's two directions.
-pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Whether the other side has closed the connection and nothing that it sent stands before its
+    /// end. Asks the system, where the runtime may not have heard of it yet. `false` where this
+    /// cannot be said.
+    fn has_ended(&self) -> bool {
+        false
+    }
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Socket for T {}
+impl Socket for TcpStream {
+    fn has_ended(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        match recv(self.as_raw_fd(), &mut [0], flags) {
+            Ok(read) => read == 0,
+            Err(error) => !matches!(error, Errno::EAGAIN | Errno::EINTR),
+        }
+    }
+}
 
 /// Accepts.
 pub trait Listen: Send {

@@ -118,11 +118,13 @@ async fn try_acquire<L: Locks>(
                 expires_in: granted.expires_in_ms,
                 waited: granted.waited_ms,
             };
-            let body = Body::new(HandedOver::new(json_bytes(&reply), pending));
-            let mut response = decided(log_index, ok(body));
-            if granted.waited_ms > 0 {
-                response.extensions_mut().insert(AfterWait);
+            let bytes = json_bytes(&reply);
+            if granted.waited_ms == 0 {
+                let body = Body::new(HandedOver::new(bytes, pending));
+                return Ok(decided(log_index, ok(body)));
             }
+            let mut response = decided(log_index, ok(Body::from(bytes)));
+            response.extensions_mut().insert(AfterWait::new(pending));
             Ok(response)
         }
         other => {
@@ -262,7 +264,7 @@ async fn open<L: Locks>(
     body: Body,
     allowance: Allowance,
 ) -> Result<(Result<Caller, Problem>, Bytes), Problem> {
-    let caller = auth::caller(edge, &head.headers, allowance).await?;
+    let caller = auth::caller(edge, head, allowance).await?;
     let bytes = body::read(&head.headers, body, edge.limits.body_timeout).await?;
     Ok((caller, bytes))
 }

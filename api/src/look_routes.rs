@@ -27,7 +27,7 @@ pub(crate) async fn lock<L: Locks>(
 }
 
 async fn try_lock<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Body>, Problem> {
-    let caller = auth::caller(edge, &head.headers, Allowance::Asking).await??;
+    let caller = auth::caller(edge, head, Allowance::Asking).await??;
     let key = key_of(head.uri.path().rsplit('/').next().unwrap_or_default())?;
     let consistency = one_lock(head.uri.query())?;
     view(edge, &caller, &key, consistency).await
@@ -58,7 +58,7 @@ pub(crate) async fn locks<L: Locks>(
 }
 
 async fn try_locks<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Body>, Problem> {
-    let caller = auth::caller(edge, &head.headers, Allowance::Asking).await??;
+    let caller = auth::caller(edge, head, Allowance::Asking).await??;
     let Listing {
         prefix,
         after,
@@ -68,12 +68,14 @@ async fn try_locks<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Bo
         Looking::One(key, consistency) => return view(edge, &caller, &key, consistency).await,
         Looking::Listing(listing) => listing,
     };
+    let room = edge.pages.take(&caller.identity)?;
     let page = edge
         .backend
         .locks(&caller, &prefix, after.as_ref(), limit, consistency);
     let page = within(edge.limits.answer_margin, page).await??;
     let cursor = page.next_after.as_ref().map(cursor_of);
-    Ok(ok(Body::from(json_bytes(&LocksReply::new(&page, cursor)))))
+    let bytes = json_bytes(&LocksReply::new(&page, cursor));
+    Ok(ok(Body::from(room.holding(bytes))))
 }
 
 pub(crate) async fn cluster<L: Locks>(
@@ -85,7 +87,7 @@ pub(crate) async fn cluster<L: Locks>(
 }
 
 async fn try_cluster<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Body>, Problem> {
-    auth::caller(edge, &head.headers, Allowance::Asking).await??;
+    auth::caller(edge, head, Allowance::Asking).await??;
     Ok(ok(Body::from(json_bytes(&ClusterReply::from(
         &edge.backend.status(),
     )))))

@@ -21,7 +21,7 @@ impl From<NodeError> for Problem {
                 Problem::new(Code::NoLeader, detail).retry_after(retry_after)
             }
             NodeError::Unknown => Problem::new(Code::OutcomeUnknown, detail),
-            NodeError::Busy => Problem::new(Code::RateLimited, detail),
+            NodeError::Busy | NodeError::Listings => Problem::new(Code::RateLimited, detail),
             // For the caller the same as no leader: nothing was done, and another node may do it.
             NodeError::Stopping => Problem::new(Code::NoLeader, detail),
         }

@@ -4,6 +4,13 @@ use std::time::Instant;
 
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 
+use crate::seldom::Seldom;
+
+/// While a majority is away, every request would be a line.
+static UNAVAILABLE: Seldom = Seldom::new();
+static UNKNOWN: Seldom = Seldom::new();
+static FAILED: Seldom = Seldom::new();
+
 /// A request in work, for the log. Never its headers, its query or its body: keys are secrets.
 pub(crate) struct RequestLog {
     method: Method,
@@ -41,9 +48,16 @@ impl Drop for RequestLog {
     fn drop(&mut self) {
         let (method, path, request_id) = (&self.method, self.uri.path(), self.id());
         match self.status {
-            Some(status) if status.is_server_error() => {
+            // A node that is not ready says why by itself, when that changes.
+            Some(status) if status.is_server_error() && path != "/readyz" => {
+                let seldom = match status {
+                    StatusCode::SERVICE_UNAVAILABLE => &UNAVAILABLE,
+                    StatusCode::GATEWAY_TIMEOUT => &UNKNOWN,
+                    _ => &FAILED,
+                };
+                let Some(times) = seldom.due() else { return };
                 let status = status.as_u16();
-                tracing::warn!(%method, path, status, elapsed = ?self.started.elapsed(), request_id, "failed");
+                tracing::warn!(%method, path, status, times, elapsed = ?self.started.elapsed(), request_id, "failed; the same is written once a minute");
             }
             Some(status) => {
                 let status = status.as_u16();

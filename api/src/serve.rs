@@ -1,7 +1,7 @@
 //! Behind a listener: connections, their limits, and their end.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -9,19 +9,23 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::body::Body;
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWrite as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::io::AsyncWrite;
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::app::App;
 use crate::handed_over::AfterWait;
-use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits};
+use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits, READ_BUFFER_BYTES_MAX};
 use crate::listen::{Listen, Socket};
+use crate::places::{Place, Places};
+use crate::seldom::Seldom;
 use crate::watch::Watch;
+use crate::whole_body::WholeBody;
 use crate::wire::Wire;
 
 /// How long accepting rests after its first failure, doubled for each further one up to
@@ -30,8 +34,11 @@ const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(5);
 /// See [`ACCEPT_PAUSE_MIN`].
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// What a caller over [`Limits::connections_max`] hears, if it listens.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nserver: evermind\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// How long accepting rests while connections that lost their places are closed.
+const CLEARING_PAUSE: Duration = Duration::from_millis(1);
+
+/// To a caller whose request did not come to the end of its head in time.
+const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nserver: evermind\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// How connections are to behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,27 +56,23 @@ enum Stage {
 /// in line goes on at another node under the same uuid.
 pub async fn serve(mut listener: impl Listen, app: App, shutdown: impl Future<Output = ()>) {
     let limits = Arc::clone(app.limits());
-    let permits_max = u32::try_from(limits.connections_max).unwrap_or(u32::MAX);
-    let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let places = Arc::new(Places::new(limits.connections_max));
+    // Each connection has a receiver, to its end.
     let (stage, stages) = watch::channel(Stage::Serving);
     tokio::select! {
-        () = accept(&mut listener, &app, &permits, &stages) => {}
+        () = accept(&mut listener, &app, &places, &stages) => {}
         () = shutdown => {}
     }
-    drop(listener);
+    drop((listener, stages));
     let _ = stage.send(Stage::Draining);
-    if timeout(limits.drain_timeout, permits.acquire_many(permits_max))
-        .await
-        .is_err()
-    {
-        let open = limits.connections_max - permits.available_permits();
+    if timeout(limits.drain_timeout, stage.closed()).await.is_err() {
         tracing::warn!(
-            open,
+            open = stage.receiver_count(),
             "closing connections whose requests did not end in time"
         );
         let _ = stage.send(Stage::Closing);
         // Every connection's task ends at its next poll.
-        let _ = permits.acquire_many(permits_max).await;
+        stage.closed().await;
     }
 }
 
@@ -77,26 +80,26 @@ pub async fn serve(mut listener: impl Listen, app: App, shutdown: impl Future<Ou
 async fn accept(
     listener: &mut impl Listen,
     app: &App,
-    permits: &Arc<Semaphore>,
+    places: &Arc<Places>,
     stages: &watch::Receiver<Stage>,
 ) {
+    static FAILED: Seldom = Seldom::new();
     let mut pause = ACCEPT_PAUSE_MIN;
     loop {
+        while places.is_clearing() {
+            sleep(CLEARING_PAUSE).await;
+        }
         match listener.accept().await {
-            Ok((mut stream, from)) => {
+            Ok((stream, from)) => {
                 pause = ACCEPT_PAUSE_MIN;
-                let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
-                    tracing::debug!("over the limit of connections: one is closed");
-                    // What a fresh socket does not take at once is not waited for.
-                    let mut cx = Context::from_waker(Waker::noop());
-                    let _ = Pin::new(&mut stream).poll_write(&mut cx, FULL);
-                    continue;
-                };
+                let place = places.take(from.ip());
                 let app = app.clone();
-                tokio::spawn(connection(stream, from.ip(), app, stages.clone(), permit));
+                tokio::spawn(connection(stream, from.ip(), app, stages.clone(), place));
             }
             Err(error) => {
-                tracing::warn!(%error, ?pause, "accepting a connection failed");
+                if let Some(times) = FAILED.due() {
+                    tracing::warn!(%error, times, "accepting a connection failed");
+                }
                 sleep(pause).await;
                 pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
             }
@@ -104,29 +107,39 @@ async fn accept(
     }
 }
 
-/// Serves one connection to its end. The permit is the place it takes up.
+/// Serves one connection to its end.
 async fn connection(
     stream: impl Socket,
     from: IpAddr,
     app: App,
     mut stages: watch::Receiver<Stage>,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 ) {
-    // Dropped last: the place is free when the socket is.
-    let _place = permit;
     let limits = Arc::clone(app.limits());
     let watch = Arc::new(Watch::new(limits.half_close_grace));
     let io = TokioIo::new(Wire::new(stream, Arc::clone(&watch)));
-    let service = service_fn(|request: hyper::Request<Incoming>| {
+    let service = service_fn(|request: Request<Incoming>| {
         watch.work_begins();
-        let (app, watch) = (&app, &watch);
+        let (app, watch, place) = (&app, &watch, &place);
         async move {
-            let response = app.call(request.map(Body::new), from).await;
-            if watch.caller_left() && response.extensions().get::<AfterWait>().is_some() {
-                // Dropped unanswered, the grant is given back.
-                return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+            let mut request =
+                request.map(|body| Body::new(WholeBody::new(body, Arc::clone(watch))));
+            if place.is_health() {
+                let response = app.call_beyond_limit(request, from).await;
+                watch.work_ends(None);
+                return Ok::<_, Infallible>(response);
             }
-            watch.work_ends();
+            let keyless = place.keyless();
+            let was_keyless = keyless.is_some();
+            if let Some(keyless) = keyless {
+                request.extensions_mut().insert(keyless);
+            }
+            let response = app.call(request, from).await;
+            if was_keyless {
+                place.answered();
+            }
+            let after_wait = response.extensions().get::<AfterWait>();
+            watch.work_ends(after_wait.and_then(AfterWait::take));
             Ok(response)
         }
     });
@@ -134,30 +147,44 @@ async fn connection(
     // request, and so loses the 400 to a bad head.
     // Hyper's own header timer also runs between requests, where another limit holds, and costs an
     // allocation for each request: the watch does both.
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(READ_BUFFER_BYTES_MAX)
         .serve_connection(io, service);
-    let mut connection = pin!(connection);
     let mut timer = pin!(sleep_until(Instant::now() + limits.head_timeout));
     loop {
         let ended = poll_fn(|cx| {
             watch.turns();
-            if connection.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
+            if Pin::new(&mut connection).poll(cx).is_ready() {
+                return Poll::Ready(false);
             }
-            overdue(&watch, &limits, timer.as_mut(), cx)
+            overdue(&watch, &limits, place.has_key(), timer.as_mut(), cx).map(|()| true)
         });
         tokio::select! {
             biased;
             // Bad requests, resets, and ends at any point: a caller's affairs, none of ours.
-            () = ended => break,
+            is_late = ended => {
+                if is_late && watch.is_within_head() {
+                    tell(connection.into_parts().io.into_inner(), TIMEOUT);
+                }
+                return;
+            }
             changed = stages.changed() => match *stages.borrow_and_update() {
-                Stage::Draining if changed.is_ok() => connection.as_mut().graceful_shutdown(),
-                _ => break,
+                Stage::Draining if changed.is_ok() => Pin::new(&mut connection).graceful_shutdown(),
+                _ => return,
             },
+            () = place.lost(), if !place.is_kept() => return,
         }
+    }
+}
+
+/// Writes what the socket takes at once, and closes it.
+fn tell(mut stream: impl AsyncWrite + Unpin, bytes: &[u8]) {
+    let mut cx = Context::from_waker(Waker::noop());
+    if Pin::new(&mut stream).poll_write(&mut cx, bytes).is_ready() {
+        let _ = Pin::new(&mut stream).poll_shutdown(&mut cx);
     }
 }
 
@@ -167,11 +194,12 @@ async fn connection(
 fn overdue(
     watch: &Watch,
     limits: &Limits,
+    has_key: bool,
     mut timer: Pin<&mut Sleep>,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     loop {
-        let deadline = watch.deadline(limits);
+        let deadline = watch.deadline(limits, has_key);
         if deadline.is_some_and(|deadline| deadline < timer.deadline()) {
             timer.as_mut().reset(deadline.unwrap_or_else(Instant::now));
         }

@@ -132,6 +132,11 @@ pub enum NodeError {
     /// This node has as many operations open as it may: [`evermind_lock::limits::OPEN_OPERATIONS_MAX`].
     #[error("this node has as many requests open as it can hold")]
     Busy,
+    /// So many listings of this identity wait for their turn already.
+    #[error(
+        "16 listings of this identity wait on this node already, and one is made at a time: list less at once"
+    )]
+    Listings,
     /// This node is stopping. Nothing was proposed.
     #[error("this node is shutting down; nothing was done")]
     Stopping,

@@ -9,6 +9,7 @@ use evermind_api::{Secret, SecretKind};
 use tempfile::TempDir;
 
 use crate::exit::Failure;
+use crate::stderr::say;
 
 /// The data of three nodes, and beside it the files with the secrets: no node's own data has any.
 pub(super) struct Directory {
@@ -121,7 +122,7 @@ impl Directory {
         };
         if !running.is_empty() {
             let kept = temporary.keep();
-            eprintln!(
+            say!(
                 "warning: nodes that were started again by hand still run: {running:?}\n\
                  hint: stop them, then remove {}",
                 kept.display()
@@ -129,7 +130,7 @@ impl Directory {
             return;
         }
         if let Err(error) = temporary.close() {
-            eprintln!("warning: cannot remove {}: {error}", self.path.display());
+            say!("warning: cannot remove {}: {error}", self.path.display());
         }
     }
 }

@@ -16,6 +16,7 @@ use super::directory::Directory;
 use crate::exit::Failure;
 use crate::quote;
 use crate::serve::RateLimit;
+use crate::stderr::say;
 
 /// How many nodes.
 pub(super) const COUNT: u16 = 3;
@@ -169,16 +170,16 @@ impl Ended {
     /// A node that ends later is news, and no more: that is what a cluster is for.
     pub(super) fn report(&self, nodes: &[(Node, u32)]) {
         let (what, node) = self.tell(nodes);
-        eprintln!("{what}");
+        say!("{what}");
         let Some(node) = node else { return };
         if self
             .status
             .as_ref()
             .is_ok_and(|status| status.signal().is_none())
         {
-            eprint!("{}", node.log_tail());
+            say!("{}", node.log_tail().trim_end());
         }
-        eprintln!("hint: start it again: {}", quote::line(&node.command));
+        say!("hint: start it again: {}", quote::line(&node.command));
     }
 
     fn tell<'a>(&self, nodes: &'a [(Node, u32)]) -> (String, Option<&'a Node>) {

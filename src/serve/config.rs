@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::{Args as _, FromArgMatches as _};
+use clap::{Args as _, CommandFactory as _, FromArgMatches as _};
 
 use super::Settings;
 use crate::exit::Failure;
@@ -26,7 +26,7 @@ fn variables(read: impl Fn(&str) -> Option<OsString>) -> Result<Settings, Failur
     let mut words: Vec<OsString> = Vec::new();
     let mut given = Vec::new();
     for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
-        let name = format!("EVERMIND_{}", flag.replace('-', "_").to_uppercase());
+        let name = variable(flag);
         let short = (flag == "log-level")
             .then(|| read("EVERMIND_LOG"))
             .flatten();
@@ -53,6 +53,46 @@ fn variables(read: impl Fn(&str) -> Option<OsString>) -> Result<Settings, Failur
         })?;
     settings.check_pairs("variables")?;
     Ok(settings)
+}
+
+/// What to say of variables that look like ours and are not: a mistyped one would do nothing.
+pub(crate) fn unknown_variables() -> Vec<String> {
+    let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    unknown(set)
+}
+
+fn unknown(set: impl Iterator<Item = String>) -> Vec<String> {
+    let mut known: Vec<String> = ["EVERMIND_LOG", "EVERMIND_CONFIG"].map(Into::into).into();
+    let settings = Settings::augment_args(clap::Command::new("evermind"));
+    let flags = settings.get_arguments().filter_map(clap::Arg::get_long);
+    known.extend(flags.map(variable));
+    // Those of other commands, which may be set in the same place.
+    known.extend(variables_of(&crate::Cli::command()));
+    let plain = |name: &str| name.replace('_', "");
+    let unknown = set.filter(|name| name.starts_with("EVERMIND_") && !known.contains(name));
+    unknown
+        .map(|name| {
+            let meant = known.iter().find(|known| plain(known) == plain(&name));
+            let hint = meant.map_or_else(
+                || "`evermind serve --help` lists the settings".to_owned(),
+                |meant| format!("{meant} may be meant"),
+            );
+            format!("the variable {name} is not known and does nothing: {hint}")
+        })
+        .collect()
+}
+
+fn variables_of(command: &clap::Command) -> Vec<String> {
+    let own = command.get_arguments().filter_map(clap::Arg::get_env);
+    let mut names: Vec<String> = own
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    names.extend(command.get_subcommands().flat_map(variables_of));
+    names
+}
+
+fn variable(flag: &str) -> String {
+    format!("EVERMIND_{}", flag.replace('-', "_").to_uppercase())
 }
 
 fn read(path: &Path) -> Result<Settings, Failure> {
@@ -178,6 +218,24 @@ mod tests {
         let error = from(&[("EVERMIND_NODE_ID", "one")]).unwrap_err();
         assert!(error.message.contains("--node-id"), "{}", error.message);
         assert!(error.hint.unwrap().contains("EVERMIND_NODE_ID"));
+    }
+
+    #[test]
+    fn a_mistyped_variable_is_told_with_what_may_be_meant() {
+        let set = [
+            "EVERMIND_RATELIMIT",
+            "EVERMIND_API_KEY",
+            "EVERMIND_LOG",
+            "EVERMIND_NODE_ID",
+            "HOME",
+        ];
+        let told = unknown(set.map(Into::into).into_iter());
+        assert_eq!(
+            told,
+            [
+                "the variable EVERMIND_RATELIMIT is not known and does nothing: EVERMIND_RATE_LIMIT may be meant"
+            ]
+        );
     }
 
     #[test]

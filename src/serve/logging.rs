@@ -7,6 +7,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::settings::LogFormat;
 use crate::exit::Failure;
+use crate::stderr::Stderr;
 
 /// Starts logging for the whole process.
 pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), Failure> {
@@ -21,7 +22,9 @@ pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), Failure> {
     })?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        // A write that fails is no reason to write that it failed.
+        .log_internal_errors(false)
+        .with_writer(|| Stderr);
     let started = match format {
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),

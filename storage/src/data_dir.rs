@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use evermind_lock::command::NodeId;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
@@ -94,6 +96,16 @@ pub enum DataDirError {
         /// What is missing.
         path: PathBuf,
     },
+    /// This process may not write there.
+    #[error(
+        "{path} cannot be written to: {source}\nhint: it and all in it must belong to the user that runs the node"
+    )]
+    Unwritable {
+        /// Where.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
     /// The file system refused.
     #[error("{path}: {source}")]
     Io {
@@ -137,7 +149,10 @@ impl DirLock {
             .open(&path)
             .map_err(io)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => {
+                writable(dir)?;
+                Ok(Self { _file: file })
+            }
             Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: dir.into() }),
             Err(TryLockError::Error(source)) => Err(io(source)),
         }
@@ -296,6 +311,22 @@ fn check(path: &Path, wanted: Identity, found: &NodeFile) -> Result<(), DataDirE
             found: found.node,
             wanted: wanted.node,
         });
+    }
+    Ok(())
+}
+
+/// Refuses parts that this process may not write to: some are first written to hours after the start.
+fn writable(dir: &Path) -> Result<(), DataDirError> {
+    let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    let [log, snapshot] = parts(dir);
+    for path in [log, snapshot, dir.join("table")] {
+        match accessat(CWD, &path, access, AtFlags::EACCESS) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOSYS) => {}
+            Err(error) => {
+                let source = error.into();
+                return Err(DataDirError::Unwritable { path, source });
+            }
+        }
     }
     Ok(())
 }

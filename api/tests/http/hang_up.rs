@@ -1,17 +1,22 @@
 //! Callers that go away.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
-use evermind_api::{Access, App, Limits};
+use evermind_api::{Access, App, Limits, Listen, Socket};
+use evermind_lock::names::Holder;
+use evermind_lock::outcome::{Granted, Outcome};
 use http::Request;
 use http_body_util::BodyExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::fake::{API_KEY, Answer, Ends, Fake};
-use crate::server::{BODY, Server, post, read_one, right_headers, within};
+use crate::server::{BODY, Server, head, post, read_one, read_to_close, right_headers, within};
 
 const NEARBY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -52,6 +57,132 @@ async fn a_caller_that_resets_leaves_the_line() {
     stream.set_zero_linger().unwrap();
     drop(stream);
     given_up_within_a_second(&server).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_sent_more_and_goes_leaves_the_line() {
+    let requests = "GET /livez HTTP/1.1\r\nhost: t\r\n\r\n".repeat(1_000);
+    for sent_ahead in ["\r\n", "G", &requests[..60], &requests[..12_000], &requests] {
+        for resets in [false, true] {
+            let server = Server::start(Answer::Wait).await;
+            let mut stream = in_line(&server).await;
+            stream.write_all(sent_ahead.as_bytes()).await.unwrap();
+            if resets {
+                stream.set_zero_linger().unwrap();
+            }
+            drop(stream);
+            given_up_within_a_second(&server).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_ahead_of_a_wait_is_answered_after_it() {
+    let server = Server::start(Answer::Wait).await;
+    let mut stream = server.connect().await;
+    let acquire = head("host: t\r\ncontent-length: 11") + BODY;
+    stream.write_all(acquire.as_bytes()).await.unwrap();
+    server.fake.until(|ends| ends.begun == 1).await;
+    for part in [
+        "GET /livez HTTP/1.1\r\nho",
+        "st: t\r\nconnection: close\r\n\r\n",
+    ] {
+        stream.write_all(part.as_bytes()).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    server.fake.answer(Answer::Grant);
+    let answers = String::from_utf8(read_to_close(&mut stream).await).unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+    assert!(answers.ends_with(r#"{"alive":true}"#), "{answers}");
+}
+
+fn granted_after_a_wait() -> Answer {
+    Answer::Outcome(Outcome::Granted(Granted {
+        holder: Holder::new("u").unwrap(),
+        fencing_token: 42,
+        expires_in_ms: 1_000,
+        waited_ms: 5,
+        attempts: 1,
+    }))
+}
+
+#[tokio::test]
+async fn a_grant_after_a_wait_is_handed_over_once() {
+    let server = Server::start(Answer::Wait).await;
+    let mut stream = in_line(&server).await;
+    server.fake.answer(granted_after_a_wait());
+    assert_eq!(read_one(&mut stream).await.status, 200);
+    server.fake.until(|ends| ends.handed_over == 1).await;
+    assert_eq!(server.fake.ends().abandoned, 0);
+}
+
+/// A connection whose end the system knows of and the runtime does not yet.
+struct Ended(DuplexStream);
+
+struct One(Option<Ended>);
+
+impl Listen for One {
+    type Socket = Ended;
+
+    async fn accept(&mut self) -> io::Result<(Ended, SocketAddr)> {
+        match self.0.take() {
+            Some(socket) => Ok((socket, SocketAddr::from((NEARBY, 1)))),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Socket for Ended {
+    fn has_ended(&self) -> bool {
+        true
+    }
+}
+
+impl AsyncRead for Ended {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Ended {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_grant_after_a_wait_is_not_written_to_a_caller_that_has_just_gone() {
+    for (answer, written) in [(granted_after_a_wait(), false), (Answer::Grant, true)] {
+        let fake = Fake::new(answer);
+        let app = App::new(fake.clone(), Limits::default(), Access::default());
+        let (mut caller, socket) = tokio::io::duplex(4_096);
+        let listener = One(Some(Ended(socket)));
+        let serving = tokio::spawn(evermind_api::serve(listener, app, std::future::pending()));
+        let request = post("/lock/acquire", &right_headers(), BODY);
+        caller.write_all(&request).await.unwrap();
+        let mut bytes = Vec::new();
+        let _ = within(caller.read_to_end(&mut bytes)).await;
+        assert_eq!(!bytes.is_empty(), written);
+        within(fake.until(|ends| ends.handed_over + ends.abandoned == 1)).await;
+        assert_eq!(fake.ends().handed_over, usize::from(written));
+        serving.abort();
+    }
 }
 
 #[tokio::test]
@@ -114,14 +245,7 @@ async fn a_caller_gone_within_its_body_asks_nothing() {
         .unwrap();
     drop(stream);
     // The only place is free again: the server is done with it.
-    within(async {
-        while server
-            .raw("GET /livez HTTP/1.0\r\n\r\n")
-            .await
-            .starts_with(b"HTTP/1.1 503")
-        {}
-    })
-    .await;
+    within(async { while server.get("/v1/locks/k").await.status == 503 {} }).await;
     assert!(server.fake.acquires().is_empty());
 }
 

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use evermind_api::Limits;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::fake::{API_KEY, Answer};
 use crate::server::{
@@ -20,7 +21,7 @@ async fn a_head_that_does_not_come_to_its_end_is_cut_off() {
         .await
         .unwrap();
     assert!(read_to_close(&mut silent).await.is_empty());
-    assert!(read_to_close(&mut halted).await.is_empty());
+    assert_eq!(Reply::parse(&read_to_close(&mut halted).await).status, 408);
 
     // A byte now and then does not buy time.
     let (mut reader, mut writer) = server.connect().await.into_split();
@@ -114,34 +115,77 @@ async fn a_slow_second_head_is_cut_off_like_a_first() {
     assert_eq!(read_one(&mut stream).await.status, 200);
     stream.write_all(b"POST").await.unwrap();
     // Were it timed as idle, this would take 75 s.
-    assert!(read_to_close(&mut stream).await.is_empty());
+    assert_eq!(Reply::parse(&read_to_close(&mut stream).await).status, 408);
 }
 
+/// A connection on which a valid key was shown.
+async fn with_key(server: &Server) -> TcpStream {
+    let mut stream = server.connect().await;
+    let request = format!("{LOOK}authorization: Bearer {API_KEY}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(read_one(&mut stream).await.status, 200);
+    stream
+}
+
+const LOOK: &str = "GET /v1/locks/k HTTP/1.1\r\nhost: t\r\n";
+
 #[tokio::test]
-async fn one_connection_too_many_is_told_503() {
+async fn beyond_the_limit_health_is_answered_and_nothing_else() {
     let limits = Limits {
-        connections_max: 1,
+        connections_max: 2,
         ..Limits::default()
     };
     let server = Server::with(Answer::Grant, limits).await;
-    let mut first = server.connect().await;
-    first
-        .write_all(b"GET /livez HTTP/1.1\r\nhost: t\r\n\r\n")
-        .await
-        .unwrap();
-    assert_eq!(read_one(&mut first).await.status, 200);
-    let mut second = server.connect().await;
-    assert_eq!(Reply::parse(&read_to_close(&mut second).await).status, 503);
+    let first = with_key(&server).await;
+    let _second = with_key(&server).await;
+    assert_eq!(server.get("/v1/locks/k").await.status, 503);
+    for path in ["/livez", "/readyz"] {
+        let answer = server.raw(format!("GET {path} HTTP/1.0\r\n\r\n")).await;
+        assert_eq!(Reply::parse(&answer).status, 200, "{path}");
+    }
     drop(first);
     // The place is free as soon as the server has seen the end.
-    within(async {
-        while server
-            .raw("GET /livez HTTP/1.0\r\n\r\n")
+    within(async { while server.get("/v1/locks/k").await.status == 503 {} }).await;
+}
+
+#[tokio::test]
+async fn a_connection_without_a_key_makes_room_for_another() {
+    let limits = Limits {
+        connections_max: 2,
+        ..Limits::default()
+    };
+    let server = Server::with(Answer::Grant, limits).await;
+    let mut kept = with_key(&server).await;
+    for _ in 0..3 {
+        let mut idle = server.connect().await;
+        idle.write_all(b"GET /livez HTTP/1.1\r\nhost: t\r\n\r\n")
             .await
-            .starts_with(b"HTTP/1.1 503")
-        {}
-    })
-    .await;
+            .unwrap();
+        assert_eq!(read_one(&mut idle).await.status, 200);
+        assert_eq!(server.get("/v1/locks/k").await.status, 200);
+        assert!(read_to_close(&mut idle).await.is_empty());
+    }
+    let request = format!("{LOOK}authorization: Bearer {API_KEY}\r\n\r\n");
+    kept.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(read_one(&mut kept).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_connection_without_a_key_is_not_kept_long() {
+    let limits = Limits {
+        keyless_idle_timeout: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let server = Server::with(Answer::Grant, limits).await;
+    let mut kept = with_key(&server).await;
+    let mut idle = server.connect().await;
+    let wrong = format!("{LOOK}authorization: Bearer evk_wrong\r\n\r\n");
+    idle.write_all(wrong.as_bytes()).await.unwrap();
+    assert_eq!(read_one(&mut idle).await.status, 401);
+    assert!(read_to_close(&mut idle).await.is_empty());
+    let request = format!("{LOOK}authorization: Bearer {API_KEY}\r\n\r\n");
+    kept.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(read_one(&mut kept).await.status, 200);
 }
 
 #[tokio::test]
@@ -180,25 +224,19 @@ async fn who_asks_and_does_not_read_is_cut_off() {
 }
 
 #[tokio::test]
-async fn an_end_behind_bytes_sent_ahead_is_noticed_by_the_bound_on_the_answer() {
-    let limits = Limits {
-        answer_margin: Duration::from_millis(200),
-        ..short()
-    };
-    let server = Server::with(Answer::Wait, limits).await;
-    let mut stream = server.connect().await;
-    let request = post(
-        "/lock/acquire",
-        &right_headers(),
-        r#"{"key":"k","retryAttempts":0}"#,
-    );
-    // Hyper does not look for a caller's end while bytes of a next request stand in its buffer:
-    // the bound on the answer is what ends this one.
-    stream
-        .write_all(&[&request[..], b"GET /"].concat())
-        .await
-        .unwrap();
-    server.fake.until(|ends| ends.begun == 1).await;
-    drop(stream);
-    within(server.fake.until(|ends| ends.abandoned == 1)).await;
+async fn a_byte_now_and_then_buys_a_slow_reader_no_time() {
+    let server = Server::with(Answer::Grant, short()).await;
+    let (mut reader, mut writer) = server.connect().await.into_split();
+    let asks =
+        format!("GET /v1/cluster HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {API_KEY}\r\n\r\n");
+    let asks = asks.repeat(100);
+    // Far below 16 KiB a second, and never silent for as long as a reader may be.
+    let trickle = tokio::spawn(async move {
+        let mut some = [0; 512];
+        while matches!(reader.read(&mut some).await, Ok(1..)) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    within(async { while writer.write_all(asks.as_bytes()).await.is_ok() {} }).await;
+    trickle.abort();
 }

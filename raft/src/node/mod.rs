@@ -18,6 +18,7 @@ mod reads;
 mod route;
 mod start;
 mod steward;
+mod turns;
 mod upkeep;
 mod wall;
 
@@ -35,7 +36,7 @@ use evermind_storage::types::TypeConfig;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 pub use self::acquisition::Acquisition;
@@ -46,6 +47,7 @@ use self::acquisition::Operation;
 use self::core::Core;
 use self::keys::Keys;
 use self::reads::Reads;
+use self::turns::Turns;
 use crate::api::{
     AcquireRequest, Caller, ClusterStatus, Consistency, ExtendRequest, MemberStatus, NodeError,
     ReleaseRequest, Role,
@@ -89,7 +91,7 @@ struct Inner {
     caught_up: Arc<AtomicBool>,
     runner: Arc<dyn Runner>,
     /// Listings one after the other: each takes milliseconds of a processor, in a big table.
-    listings: Arc<Semaphore>,
+    listings: Arc<Turns>,
     closing: closing::Closing,
 }
 
@@ -191,7 +193,8 @@ impl Node {
     /// 1000) of them. Refused if the key is taken no longer, as of the same read.
     ///
     /// # Errors
-    /// [`NodeError::NoLeader`] if a linearizable read could not be confirmed within 5 s.
+    /// [`NodeError::NoLeader`] if a linearizable read could not be confirmed within 5 s,
+    /// [`NodeError::Listings`] if 16 listings of this identity wait already.
     pub async fn locks(
         &self,
         caller: &Caller,
@@ -201,8 +204,7 @@ impl Node {
         consistency: Consistency,
     ) -> Result<Result<LocksPage, Refusal>, NodeError> {
         self.catch_up(consistency).await?;
-        let turn = Arc::clone(&self.inner.listings).acquire_owned().await;
-        let turn = turn.map_err(|_| NodeError::Stopping)?;
+        let turn = self.inner.listings.take(&caller.identity).await?;
         // Off the threads that keep the cluster together.
         let (done, page) = oneshot::channel();
         let (core, caller) = (Arc::clone(&self.inner.core), caller.clone());

@@ -25,7 +25,6 @@ use evermind_storage::machine::{
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, EmptyNode, SnapshotPolicy};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
 
 /// The observer is needed before what it tells is made.
 #[derive(Default)]
@@ -163,7 +162,7 @@ impl Node {
                 addresses,
                 caught_up,
                 runner: Arc::clone(&seams.runner),
-                listings: Arc::new(Semaphore::new(1)),
+                listings: Arc::default(),
                 closing: Closing {
                     background,
                     checkpoints,

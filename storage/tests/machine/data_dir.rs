@@ -87,6 +87,21 @@ fn two_processes_cannot_share_it() {
 }
 
 #[test]
+fn a_part_that_cannot_be_written_to_is_named_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    let lock = DirLock::take(&path).unwrap();
+    drop(DataDir::open(&RealDisk, &path, NODE_1, 42, Some(lock)).unwrap());
+    // No user may search a plain file, the superuser included.
+    let snapshot = path.join("snapshot");
+    std::fs::remove_dir(&snapshot).unwrap();
+    std::fs::write(&snapshot, "").unwrap();
+    let refused = DirLock::take(&path).unwrap_err();
+    assert!(matches!(&refused, DataDirError::Unwritable { path, .. } if *path == snapshot));
+    assert!(refused.to_string().contains("hint:"));
+}
+
+#[test]
 fn a_damaged_node_file_is_refused_and_stays() {
     let dir = tempfile::tempdir().unwrap();
     open(dir.path(), NODE_1).unwrap();

@@ -79,6 +79,8 @@ impl evermind_raft::peer::Listen for SimListener {
     }
 }
 
+impl evermind_api::Socket for SimStream {}
+
 impl evermind_api::Listen for SimListener {
     type Socket = SimStream;
 
