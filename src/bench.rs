@@ -179,7 +179,7 @@ async fn measure(args: &Args) -> Result<Tally, Failure> {
     let run = getrandom::u64().map_err(|error| Failure::new(error.to_string()))?;
     let plan = Rc::new(Plan {
         targets,
-        api_key: args.connection.api_key()?.to_owned(),
+        api_key: args.connection.api_key()?,
         workload: args.workload,
         clients: u64::from(args.clients),
         keys,

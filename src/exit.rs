@@ -36,7 +36,7 @@ Exit codes:
   3    not held, not any more, or not by this uuid
   69   no node could be reached, there is no leader, or the outcome is not known
   75   not acquired: held by another until the end of the wait, or a limit is reached
-  76   run: the lock was lost, and the command was ended
+  76   run: the lock was lost while the command ran; if it still ran, it was ended
   77   the API key or its licence was refused, or the licence's allowance is spent
   126  run: the command cannot be started
   127  run: there is no such command

@@ -84,11 +84,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             runtime
                 .block_on(patience::told(&client, SLOW, making))
                 .map(|answer| {
-                    eprintln!(
+                    crate::output::note(&format!(
                         "made {}; the key itself is shown this once: keep it now\n\
                      hint: `evermind keys delete -` deletes the key that it reads from stdin",
                         answer.value.id
-                    );
+                    ));
                     (answer.body, answer.value.api_key)
                 })
         }
@@ -141,7 +141,7 @@ fn api_key_of(argument: &str, stdin: std::io::Stdin) -> Result<String, Failure> 
         return Ok(argument.trim().to_owned());
     }
     if stdin.is_terminal() {
-        eprintln!("reading the API key from stdin; end it with Enter and Ctrl-D");
+        crate::output::note("reading the API key from stdin; end it with Enter and Ctrl-D");
     }
     read_key(stdin)
 }

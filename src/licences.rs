@@ -152,11 +152,11 @@ async fn answer(client: &Client, command: &Command) -> Result<(String, String), 
         Command::Create { asked, .. } => {
             let answer = client.create_licence(&asked.licence()).await?;
             let made = answer.value;
-            eprintln!(
+            crate::output::note(&format!(
                 "made {}, with the identity {}; the licence key is shown this once: keep it now\n\
                  hint: `evermind keys create --licenceKey KEY` makes API keys with it",
                 made.id, made.identity
-            );
+            ));
             Ok((answer.body, format!("{}\n", made.licence_key)))
         }
         Command::List { .. } => {

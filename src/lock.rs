@@ -1,9 +1,12 @@
 //! `evermind lock`: the lock API from a shell.
 
-mod group;
+mod exec;
+mod guard;
 mod hold;
+mod processes;
 mod run;
-mod terminal;
+mod signals;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -83,6 +86,15 @@ enum Command {
         common: Common,
     },
     Run(run::Args),
+    /// Ends the command of a `lock run` whose lock is lost
+    #[command(hide = true)]
+    Watch,
+    /// Becomes the command of a `lock run`
+    #[command(hide = true)]
+    Exec(exec::Args),
+    /// Takes the signals of a `lock run`'s group
+    #[command(hide = true)]
+    Canary,
 }
 
 #[derive(Debug, clap::Args)]
@@ -164,9 +176,11 @@ impl Taking {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let runtime = crate::single_threaded()?;
     let common = match &args.command {
-        Command::Run(args) => return runtime.block_on(run::run(args)),
+        Command::Run(args) => return crate::single_threaded()?.block_on(run::run(args)),
+        Command::Watch => return watch::run(),
+        Command::Exec(args) => return exec::run(args),
+        Command::Canary => return watch::run_canary(),
         Command::Acquire { common, .. }
         | Command::Extend { common, .. }
         | Command::Release { common, .. }
@@ -174,6 +188,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         | Command::List { common, .. } => common,
     };
     let client = common.connection.client()?;
+    let runtime = crate::single_threaded()?;
     match runtime.block_on(answer(&client, &args.command)) {
         Ok((body, _)) if common.json => output::line(&body)?,
         Ok((_, text)) => output::write(&text)?,
@@ -231,11 +246,13 @@ async fn answer(client: &Client, command: &Command) -> Result<(String, String), 
             let answer = patience::told(client, patience::SLOW, listing).await?;
             if let Some(cursor) = &answer.value.cursor {
                 let more = crate::quote::line(&["--cursor", cursor]);
-                eprintln!("hint: there are more: repeat with {more}");
+                output::note(&format!("hint: there are more: repeat with {more}"));
             }
             (answer.body, locks(&answer.value.locks))
         }
-        Command::Run(_) => unreachable!("run has its own way"),
+        Command::Run(_) | Command::Watch | Command::Exec(_) | Command::Canary => {
+            unreachable!("they have their own way")
+        }
     })
 }
 

@@ -1,5 +1,8 @@
 //! `evermind`: a replicated lock server, and the tools around it.
 
+// They panic where nobody reads, or the disk is full; `output` does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 #[cfg(windows)]
 compile_error!(
     "Evermind runs on Linux. On Windows, use WSL2: run `wsl --install`, then build inside it."

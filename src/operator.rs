@@ -11,7 +11,6 @@ use crate::exit::Failure;
 use crate::secret;
 
 const TOKEN: &str = "EVERMIND_ADMIN_TOKEN";
-const TOKEN_FILE: &str = "EVERMIND_ADMIN_TOKEN_FILE";
 
 /// Which cluster, and the token that its nodes were started with.
 #[derive(Debug, clap::Args)]
@@ -39,23 +38,10 @@ impl Operator {
         Ok(Client::admin(self.nodes.urls(), &token)?)
     }
 
-    /// The token from flags, or else from variables. Clap's own variables would set a flag against
-    /// the variable of its other form.
+    /// The token from flags, or else from variables.
     fn token(&self, read: impl Fn(&str) -> Option<OsString>) -> Result<String, Failure> {
-        let mut forms = (self.admin_token.clone(), self.admin_token_file.clone());
-        if forms == (None, None) {
-            let variable = |name| read(name).filter(|value| !value.is_empty());
-            let token = variable(TOKEN).map(OsString::into_string).transpose();
-            let token = token.map_err(|_| not_one(&"it is not UTF-8"))?;
-            forms = (token, variable(TOKEN_FILE).map(PathBuf::from));
-        }
-        if let (Some(_), Some(_)) = forms {
-            return Err(
-                Failure::usage(format!("both {TOKEN} and {TOKEN_FILE} are set"))
-                    .hint("set only one of them; a file keeps the token out of sight"),
-            );
-        }
-        let token = secret::read("--admin-token", forms.0, forms.1.as_deref())?;
+        let flags = (self.admin_token.clone(), self.admin_token_file.clone());
+        let token = secret::read_or_variable("--admin-token", TOKEN, flags, read)?;
         let token = token.ok_or_else(|| {
             Failure::usage("no admin token was given").hint(format!(
                 "give the one that the nodes were started with, by --admin-token-file or {TOKEN}; `evermind dev` prints one"
@@ -79,6 +65,7 @@ fn not_one(why: &dyn std::fmt::Display) -> Failure {
 mod tests {
     use super::*;
 
+    const TOKEN_FILE: &str = "EVERMIND_ADMIN_TOKEN_FILE";
     const STRONG: &str = "0123456789abcdef0123456789abcdef";
 
     #[derive(clap::Parser)]

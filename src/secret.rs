@@ -1,6 +1,7 @@
 //! Secrets, which better come from files: command lines and variables are seen by others.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use crate::exit::Failure;
 
@@ -22,6 +23,33 @@ pub(crate) fn read(
         (None, None) => return Ok(None),
     };
     Ok(Some(text.trim().to_owned()))
+}
+
+/// A secret from a flag of either form, as text or as a file, or else from a variable of either.
+/// Clap's own variables would set a flag against the variable of its other form.
+pub(crate) fn read_or_variable(
+    flag: &str,
+    variable: &str,
+    flags: (Option<String>, Option<PathBuf>),
+    variables: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<String>, Failure> {
+    let mut forms = flags;
+    if forms == (None, None) {
+        let read = |name: &str| variables(name).filter(|value| !value.is_empty());
+        let file = format!("{variable}_FILE");
+        let text = read(variable).map(OsString::into_string).transpose();
+        let text = text.map_err(|_| {
+            Failure::usage(format!("{variable} is not UTF-8")).hint("is it what was meant?")
+        })?;
+        forms = (text, read(&file).map(PathBuf::from));
+        if let (Some(_), Some(_)) = forms {
+            return Err(
+                Failure::usage(format!("both {variable} and {file} are set"))
+                    .hint("set only one of them; a file keeps the secret out of sight"),
+            );
+        }
+    }
+    read(flag, forms.0, forms.1.as_deref())
 }
 
 #[cfg(test)]

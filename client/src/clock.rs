@@ -26,6 +26,16 @@ impl Moment {
         Self(Duration::from(now))
     }
 
+    /// How long after the machine's boot this is: another process of this machine can be told.
+    pub fn since_boot(self) -> Duration {
+        self.0
+    }
+
+    /// The moment that [`Moment::since_boot`] gave, perhaps in another process.
+    pub fn at_since_boot(since_boot: Duration) -> Self {
+        Self(since_boot)
+    }
+
     /// How long after `earlier` this is; zero if it is not.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use evermind_client::{Answer, Extended, Grant, Moment};
 
+use super::watch::Term;
+
 /// For SIGTERM to work before SIGKILL does.
 const TERM_GRACE_MAX: Duration = Duration::from_secs(5);
 /// For SIGKILL to work before the deadline.
@@ -59,6 +61,11 @@ impl Hold {
     /// When to end the command.
     pub(super) fn kill_at(&self) -> Moment {
         self.deadline.minus(KILL_GRACE_MAX.min(self.lease / 20))
+    }
+
+    /// Both, for the watch.
+    pub(super) fn term(&self) -> Term {
+        Term::new(self.term_at(), self.kill_at())
     }
 
     /// How long the command has to end by itself.

@@ -62,7 +62,17 @@ pub(crate) fn unknown_variables() -> Vec<String> {
 }
 
 fn unknown(set: impl Iterator<Item = String>) -> Vec<String> {
-    let mut known: Vec<String> = ["EVERMIND_LOG", "EVERMIND_CONFIG"].map(Into::into).into();
+    // The last four are read by commands, or set by `lock run` for its own.
+    let mut known: Vec<String> = [
+        "EVERMIND_LOG",
+        "EVERMIND_CONFIG",
+        "EVERMIND_API_KEY",
+        "EVERMIND_API_KEY_FILE",
+        "EVERMIND_LOCK_KEY",
+        "EVERMIND_FENCING_TOKEN",
+    ]
+    .map(Into::into)
+    .into();
     let settings = Settings::augment_args(clap::Command::new("evermind"));
     let flags = settings.get_arguments().filter_map(clap::Arg::get_long);
     known.extend(flags.map(variable));

@@ -221,9 +221,9 @@ pub(super) const ROWS: &[Row] = &[
         "Ctrl-Z that the command handles first",
         &[
             Type(
-                "printf '. ./lib.sh\ntrap \"say saves; kill -STOP $$\" TSTP; trap \"say goes on; exit 4\" CONT; echo $$ >pid; while :; do sleep 0.05; done\n' >sub",
+                "printf '. ./lib.sh\nexec 3<>never; trap \"say saves; kill -STOP $$\" TSTP; trap \"say goes on; exit 4\" CONT; echo $$ >pid; while :; do read -t 0.05 -u 3; done\n' >sub",
             ),
-            Type("sed -i 's/STOP [0-9]*/STOP $$/' sub; $RUN bash ./sub; say rc=$?"),
+            Type("mkfifo never; $RUN bash ./sub; say rc=$?"),
             State('S'),
             Key(CTRL_Z),
             State('T'),
@@ -241,9 +241,10 @@ pub(super) const ROWS: &[Row] = &[
             State('S'),
             Key(CTRL_Z),
             State('T'),
-            Type("kill %1; wait %1; say rc=$?"),
+            Type("kill %1"),
             State('-'),
-            See("rc=143"),
+            Type("say back"),
+            See("back"),
         ],
     ),
     terminal(
@@ -316,7 +317,7 @@ pub(super) const ROWS: &[Row] = &[
         &[
             Type("$RUN sh -c 'echo $$ >pid; . ./lib.sh; read a; say got $a; exit 5' &"),
             State('T'),
-            Type("fg; say rc=$?"),
+            Type("stopped; fg; say rc=$?"),
             State('S'),
             Type("answer"),
             See("got answer"),
@@ -340,7 +341,7 @@ pub(super) const ROWS: &[Row] = &[
         &[
             Type("stty tostop; $RUN sh -c 'echo $$ >pid; . ./lib.sh; say writes; exit 5' &"),
             State('T'),
-            Type("stty -tostop; fg; say rc=$?"),
+            Type("stopped; stty -tostop; fg; say rc=$?"),
             See("writes"),
             See("rc=5"),
         ],
@@ -464,6 +465,10 @@ pub(super) const ROWS: &[Row] = &[
     script(
         "the command inherits which signals are ignored",
         "trap '' HUP USR2; $RUN grep SigIgn /proc/self/status >a; say $(cat a)",
+    ),
+    script(
+        "the command inherits which signals are blocked",
+        "env --block-signal=USR1,HUP $RUN grep SigBlk /proc/self/status >a; say $(cat a)",
     ),
     script(
         "nohup",

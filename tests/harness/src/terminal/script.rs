@@ -25,6 +25,8 @@ fate() { local i=0 s; while s=$(state $1); [ -n "$s" ] && [ "$s" != Z ]; do slee
 becomes() { local i=0; until [ "$(state $1)" = $2 ]; do sleep 0.02; i=$((i+1)); [ $i -gt 150 ] && { say "not $2 but $(state $1)"; return 1; }; done; }
 # Starts a command with the dispositions of a shell's foreground.
 start() { env --default-signal=INT,QUIT "$@" & run=$!; }
+# Waits until the shell has seen that its job was stopped.
+stopped() { until [ -n "$(jobs -s)" ]; do sleep 0.05; done; }
 # A command that writes its number and sleeps.
 SLEEPER='echo $$ >pid.new; mv pid.new pid; exec sleep 20'
 "#;

@@ -1,13 +1,18 @@
-//! `lock run` against a node that follows a script.
+//! Shows `evermind lock run` against a node that follows a script.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::{Args as _, FromArgMatches as _};
 use serde_json::{Value, json};
 
-use super::*;
+use crate::harness::command::{Ended, run};
+use crate::harness::process::evermind;
+
+const ENDS_WITHIN: Duration = Duration::from_secs(40);
+const NOT_ACQUIRED: i32 = 75;
+const LOST: i32 = 76;
 
 /// What a node answers: status and body, or nothing at all.
 type Answers = fn(path: &str, body: &Value) -> Option<(u16, Value)>;
@@ -48,21 +53,17 @@ impl Node {
             .collect()
     }
 
-    async fn run(&self, words: &[&str]) -> Result<ExitCode, Failure> {
-        let command = Args::augment_args(clap::Command::new("run"));
-        let front = ["run", "k", "--api-key", "evk", "--url", &self.url];
-        let matches = command
-            .try_get_matches_from(front.iter().chain(words))
-            .unwrap();
-        run(&Args::from_arg_matches(&matches).unwrap()).await
+    fn run(&self, words: &[&str]) -> Ended {
+        let mut command = evermind();
+        let front = ["lock", "run", "k", "--api-key", "evk", "--url", &self.url];
+        command.args(front).args(words);
+        run(command, ENDS_WITHIN)
     }
 }
 
 fn now_ms() -> u128 {
-    let now = std::time::SystemTime::now();
-    now.duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_millis()
+    let now = SystemTime::now();
+    now.duration_since(UNIX_EPOCH).unwrap().as_millis()
 }
 
 fn converse(stream: TcpStream, answers: Answers, log: &Mutex<Vec<(String, Value)>>) -> Option<()> {
@@ -126,24 +127,22 @@ fn obliging(path: &str, body: &Value) -> Option<(u16, Value)> {
     })
 }
 
-#[tokio::test]
-async fn the_command_knows_its_lock_and_its_code_is_ours() {
+#[test]
+fn the_command_knows_its_lock_and_its_code_is_ours() {
     let node = Node::new(obliging);
     let script = "test $EVERMIND_FENCING_TOKEN = 42 && test $EVERMIND_LOCK_KEY = k && exit 7";
-    assert_eq!(
-        node.run(&["--", "sh", "-c", script]).await,
-        Ok(ExitCode::from(7))
-    );
+    let ended = node.run(&["--", "sh", "-c", script]);
+    assert_eq!(ended.status.code(), Some(7), "{ended:?}");
     assert_eq!(node.paths(), ["acquire", "release"]);
     let seen = node.seen.lock().unwrap();
     assert_eq!(seen[0].1["uuid"], seen[1].1["uuid"]);
 }
 
-#[tokio::test]
-async fn the_lock_is_extended_by_what_was_used() {
+#[test]
+fn the_lock_is_extended_by_what_was_used() {
     let node = Node::new(obliging);
-    let outcome = node.run(&["--lease", "1s", "--", "sleep", "1.5"]).await;
-    assert_eq!(outcome, Ok(ExitCode::SUCCESS));
+    let ended = node.run(&["--lease", "1s", "--", "sleep", "1.5"]);
+    assert!(ended.status.success(), "{ended:?}");
     let seen = node.seen.lock().unwrap();
     let extends: Vec<u64> = seen
         .iter()
@@ -158,8 +157,8 @@ async fn the_lock_is_extended_by_what_was_used() {
     );
 }
 
-#[tokio::test]
-async fn a_silent_cluster_ends_the_command_before_the_deadline() {
+#[test]
+fn a_silent_cluster_ends_the_command_before_the_deadline() {
     let node = Node::new(|path, body| match path {
         "/lock/acquire" => Some(granted(body)),
         _ => None,
@@ -168,11 +167,8 @@ async fn a_silent_cluster_ends_the_command_before_the_deadline() {
     // Writes the time for as long as it lives, whatever it is asked.
     let path = file.path().display();
     let script = format!("trap '' TERM; while :; do date +%s%3N >> {path}; done");
-    let failure = node
-        .run(&["--lease", "2s", "--", "sh", "-c", &script])
-        .await
-        .unwrap_err();
-    assert_eq!(failure.code, exit::LOST);
+    let ended = node.run(&["--lease", "2s", "--", "sh", "-c", &script]);
+    ended.failed(LOST, "the lock was lost: ");
     let written = std::fs::read_to_string(file.path()).unwrap();
     let last: u128 = written.lines().last().unwrap().parse().unwrap();
     // The node counts the lease from the request's arrival at the earliest.
@@ -180,51 +176,55 @@ async fn a_silent_cluster_ends_the_command_before_the_deadline() {
     assert!(last < deadline_ms, "wrote at {last}, after {deadline_ms}");
 }
 
-#[tokio::test]
-async fn a_lock_that_is_gone_ends_the_command() {
+#[test]
+fn a_lock_that_is_gone_ends_the_command() {
     let node = Node::new(|path, body| {
         Some(match path {
             "/lock/acquire" => granted(body),
             _ => (404, json!({ "code": "lock_not_found", "message": "gone" })),
         })
     });
-    let failure = node
-        .run(&["--lease", "1s", "--", "sleep", "600"])
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (failure.code, failure.message.as_str()),
-        (exit::LOST, "the lock was lost: gone")
-    );
+    let ended = node.run(&["--lease", "1s", "--", "sleep", "600"]);
+    ended.failed(LOST, "error: the lock was lost: gone");
     assert_eq!(node.paths(), ["acquire", "extend", "release"]);
 }
 
-#[tokio::test]
-async fn without_the_lock_nothing_runs() {
+#[test]
+fn a_lock_that_another_caller_ended_just_before_the_command_did_is_reported() {
+    let node = Node::new(|path, body| {
+        Some(match path {
+            "/lock/release" => (404, json!({ "code": "lock_not_found", "message": "gone" })),
+            _ => return obliging(path, body),
+        })
+    });
+    node.run(&["--", "true"]).failed(
+        LOST,
+        "error: the lock was lost: another caller ended it: gone",
+    );
+}
+
+#[test]
+fn without_the_lock_nothing_runs() {
     let node = Node::new(|_, _| Some((423, json!({ "code": "lock_held", "message": "held" }))));
     let file = tempfile::tempdir().unwrap();
     let made = file.path().join("made");
-    let failure = node
-        .run(&["--", "touch", made.to_str().unwrap()])
-        .await
-        .unwrap_err();
-    assert_eq!(failure.code, exit::NOT_ACQUIRED);
+    let ended = node.run(&["--", "touch", made.to_str().unwrap()]);
+    assert_eq!(ended.status.code(), Some(NOT_ACQUIRED), "{ended:?}");
     assert!(!made.exists());
     assert_eq!(node.paths(), ["acquire"]);
 }
 
-#[tokio::test]
-async fn what_cannot_start_gives_the_lock_back() {
+#[test]
+fn what_cannot_start_gives_the_lock_back() {
     let node = Node::new(obliging);
-    let failure = node.run(&["--", "/nowhere/command"]).await.unwrap_err();
-    assert_eq!(failure.code, exit::NOT_FOUND);
+    node.run(&["--", "/nowhere/command"])
+        .failed(127, "cannot run /nowhere/command");
     assert_eq!(node.paths(), ["acquire", "release"]);
-    let failure = node.run(&["--", "/"]).await.unwrap_err();
-    assert_eq!(failure.code, exit::NOT_STARTED);
+    node.run(&["--", "/"]).failed(126, "cannot run /");
 }
 
-#[tokio::test]
-async fn a_lease_that_is_mostly_gone_is_extended_before_the_start() {
+#[test]
+fn a_lease_that_is_mostly_gone_is_extended_before_the_start() {
     let node = Node::new(|path, body| match path {
         "/lock/acquire" => {
             let (status, mut answer) = granted(body);
@@ -233,9 +233,37 @@ async fn a_lease_that_is_mostly_gone_is_extended_before_the_start() {
         }
         _ => obliging(path, body),
     });
-    assert_eq!(
-        node.run(&["--lease", "1s", "--", "true"]).await,
-        Ok(ExitCode::SUCCESS)
-    );
+    let ended = node.run(&["--lease", "1s", "--", "true"]);
+    assert!(ended.status.success(), "{ended:?}");
     assert_eq!(node.paths(), ["acquire", "extend", "release"]);
+}
+
+#[test]
+fn credentials_are_not_handed_down_unless_asked_for() {
+    let node = Node::new(obliging);
+    let script =
+        "echo ${EVERMIND_API_KEY-none} ${EVERMIND_LICENCE_KEY-none} ${EVERMIND_ADMIN_TOKEN-none}";
+    for (flags, printed) in [
+        (
+            &[][..],
+            "none none none
+",
+        ),
+        (
+            &["--keep-credentials"],
+            "evk l a
+",
+        ),
+    ] {
+        let mut command = evermind();
+        command
+            .args(["lock", "run", "k", "--url", &node.url])
+            .args(flags);
+        command.args(["--", "sh", "-c", script]);
+        command.env("EVERMIND_API_KEY", "evk");
+        command
+            .env("EVERMIND_LICENCE_KEY", "l")
+            .env("EVERMIND_ADMIN_TOKEN", "a");
+        assert_eq!(run(command, ENDS_WITHIN).stdout, printed);
+    }
 }
