@@ -239,6 +239,26 @@ fn a_lease_that_is_mostly_gone_is_extended_before_the_start() {
 }
 
 #[test]
+fn one_uuid_given_twice_is_two_holders_unless_adopted() {
+    let uuid = |flags: &[&str]| {
+        let node = Node::new(obliging);
+        let mut command = evermind();
+        command
+            .args(["lock", "run", "k", "--url", &node.url, "--uuid", "backup@host"])
+            .args(["--api-key", "evk"])
+            .args(flags)
+            .args(["--", "true"]);
+        assert_eq!(run(command, ENDS_WITHIN).status.code(), Some(0));
+        let seen = node.seen.lock().unwrap();
+        seen[0].1["uuid"].as_str().unwrap().to_owned()
+    };
+    let (first, second) = (uuid(&[]), uuid(&[]));
+    assert_ne!(first, second);
+    assert!(first.starts_with("backup@host."), "{first}");
+    assert_eq!(uuid(&["--adopt"]), "backup@host");
+}
+
+#[test]
 fn credentials_are_not_handed_down_unless_asked_for() {
     let node = Node::new(obliging);
     let script =
@@ -250,7 +270,7 @@ fn credentials_are_not_handed_down_unless_asked_for() {
 ",
         ),
         (
-            &["--keep-credentials"],
+            &["--pass-api-key"],
             "evk l a
 ",
         ),

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use evermind_client::{Answer, Client, Code, Error, Extended, Grant, Moment};
+use evermind_lock::limits::HOLDER_BYTES_MAX;
 use nix::sys::signal::Signal;
 use uuid::Uuid;
 
@@ -48,9 +49,13 @@ pub(super) struct Args {
     /// The command, after --; the variables named below tell it which lock it has
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<std::ffi::OsString>,
+    /// Take --uuid as it is, to take over what is held under it; otherwise a unique part is added,
+    /// so that two commands with one uuid never run at once
+    #[arg(long, requires = "uuid")]
+    adopt: bool,
     /// Leave the API key and other credentials of Evermind in the command's environment
     #[arg(long)]
-    keep_credentials: bool,
+    pass_api_key: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -64,10 +69,12 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Failure> {
             .hint("it is extended while the command runs: a short one only makes that fragile"));
     }
     let mut request = args.taking.request();
-    let uuid = request
-        .uuid
-        .get_or_insert_with(|| Uuid::now_v7().to_string())
-        .clone();
+    let uuid = match request.uuid.take() {
+        Some(uuid) if args.adopt => uuid,
+        Some(uuid) => unique(&uuid)?,
+        None => Uuid::now_v7().to_string(),
+    };
+    request.uuid = Some(uuid.clone());
     let client = args.connection.client()?;
     // A node that hangs must not use up what is left: there is time for the other two.
     let extender = (args.connection.client()?).with_answer_grace(EXTEND_GRACE_MIN.max(lease / 6));
@@ -108,6 +115,20 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
 }
 
+/// A uuid of this run alone. The same uuid is the same holder, so that without this a second command
+/// would be granted what the first holds, and run beside it.
+fn unique(uuid: &str) -> Result<String, Failure> {
+    let own = format!("{uuid}.{}", Uuid::now_v7());
+    if own.len() <= HOLDER_BYTES_MAX {
+        return Ok(own);
+    }
+    let most = HOLDER_BYTES_MAX - (own.len() - uuid.len());
+    Err(Failure::usage(format!(
+        "--uuid takes at most {most} characters here: a unique part is added to it"
+    ))
+    .hint("--adopt takes it as it is"))
+}
+
 /// The next signal that ends a process which only waits. Ctrl-Z stops it.
 async fn fatal(signals: &mut Signals) -> Signal {
     loop {
@@ -141,7 +162,7 @@ async fn run_under(
             grant.value.fencing_token.to_string(),
         ),
     ];
-    let unset = if args.keep_credentials {
+    let unset = if args.pass_api_key {
         &[]
     } else {
         CREDENTIALS

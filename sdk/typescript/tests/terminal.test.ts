@@ -18,6 +18,7 @@ const RESET = 'Node makes all ignored signals default before any program runs; n
 const REASONS = {
   'signals ignored by the launcher stay ignored': RESET,
   'the command inherits which signals are ignored': RESET,
+  'the command inherits which signals are blocked': RESET,
 };
 
 /** Plays the rows with this in their names. Gives those that differ from env without a reason. */
