@@ -244,7 +244,15 @@ fn one_uuid_given_twice_is_two_holders_unless_adopted() {
         let node = Node::new(obliging);
         let mut command = evermind();
         command
-            .args(["lock", "run", "k", "--url", &node.url, "--uuid", "backup@host"])
+            .args([
+                "lock",
+                "run",
+                "k",
+                "--url",
+                &node.url,
+                "--uuid",
+                "backup@host",
+            ])
             .args(["--api-key", "evk"])
             .args(flags)
             .args(["--", "true"]);

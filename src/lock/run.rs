@@ -162,11 +162,7 @@ async fn run_under(
             grant.value.fencing_token.to_string(),
         ),
     ];
-    let unset = if args.pass_api_key {
-        &[]
-    } else {
-        CREDENTIALS
-    };
+    let unset = if args.pass_api_key { &[] } else { CREDENTIALS };
     let blocked = signals.blocked_before();
     let watch =
         Watch::start(&args.command, &set, unset, blocked, hold.term()).map_err(|error| {
