@@ -187,11 +187,15 @@ impl LockTable {
         self.advance(at);
         self.cut_off_expired();
         self.end_over(&mut entry);
+        let was_too_much = entry.left == 0;
         if !matches!(command.action, Action::Expire) {
             entry.left = piece;
         }
         let decision = self.run(&mut entry, command);
-        self.end_over(&mut entry);
+        // No time has passed since: nothing is past its end unless it was before.
+        if was_too_much || self.has_to_follow_up() {
+            self.end_over(&mut entry);
+        }
         // The whole check reads the whole table, so only where that is nothing.
         #[cfg(debug_assertions)]
         if self.is_small() {

@@ -50,8 +50,12 @@ impl LockTable {
     /// Whether anything is over and not yet ended, or free and not yet granted.
     pub(super) fn is_behind(&self) -> bool {
         let deadlines = &self.index.deadlines;
-        deadlines.first_ms().is_some_and(|ms| ms < self.now_ms())
-            || !self.index.to_grant.is_empty()
+        self.has_to_follow_up() || deadlines.first_ms().is_some_and(|ms| ms < self.now_ms())
+    }
+
+    /// Whether anything is over or to grant for another reason than its end.
+    pub(super) fn has_to_follow_up(&self) -> bool {
+        !self.index.to_grant.is_empty()
             || self.index.ties.has_over()
             || !self.state.meta.cut_off.is_empty()
     }
