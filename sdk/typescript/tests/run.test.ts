@@ -242,7 +242,8 @@ describe.concurrent('lock run', () => {
     if (code === 5) await writeFile(`${path}/go`, '');
     await writeFile(`${path}/fg`, '');
     const { stdout } = await running.ended;
-    expect(stdout).toContain('stopped=148');
+    // SIGTSTP is 148. A busy machine's guard stops itself with SIGSTOP, which is 147: a job all the same.
+    expect(stdout).toMatch(/stopped=14[78]/);
     expect(stdout).toContain(`rc=${code}`);
     if (code === 76) expect(stdout).not.toContain('went on');
     expect(await client().getLock({ key: `run/${name}` })).toBeNull();
