@@ -12,6 +12,7 @@ use crate::connection::Nodes;
 use crate::exit::{self, Failure};
 use crate::output;
 use crate::patience::{self, SLOW};
+use crate::stderr::say;
 
 /// More than any key.
 const STDIN_BYTES_MAX: u64 = 4096;
@@ -84,11 +85,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             runtime
                 .block_on(patience::told(&client, SLOW, making))
                 .map(|answer| {
-                    crate::output::note(&format!(
+                    say!(
                         "made {}; the key itself is shown this once: keep it now\n\
                      hint: `evermind keys delete -` deletes the key that it reads from stdin",
                         answer.value.id
-                    ));
+                    );
                     (answer.body, answer.value.api_key)
                 })
         }
@@ -141,7 +142,7 @@ fn api_key_of(argument: &str, stdin: std::io::Stdin) -> Result<String, Failure> 
         return Ok(argument.trim().to_owned());
     }
     if stdin.is_terminal() {
-        crate::output::note("reading the API key from stdin; end it with Enter and Ctrl-D");
+        say!("reading the API key from stdin; end it with Enter and Ctrl-D");
     }
     read_key(stdin)
 }

@@ -12,6 +12,7 @@ use crate::exit::{self, Failure, OTHER};
 use crate::operator::Operator;
 use crate::output;
 use crate::patience::{self, SLOW};
+use crate::stderr::say;
 
 const ID: &str = "The licence's id, as in lic_2; list shows them";
 
@@ -152,11 +153,12 @@ async fn answer(client: &Client, command: &Command) -> Result<(String, String), 
         Command::Create { asked, .. } => {
             let answer = client.create_licence(&asked.licence()).await?;
             let made = answer.value;
-            crate::output::note(&format!(
+            say!(
                 "made {}, with the identity {}; the licence key is shown this once: keep it now\n\
                  hint: `evermind keys create --licenceKey KEY` makes API keys with it",
-                made.id, made.identity
-            ));
+                made.id,
+                made.identity
+            );
             Ok((answer.body, format!("{}\n", made.licence_key)))
         }
         Command::List { .. } => {

@@ -16,6 +16,7 @@ use evermind_client::{Acquire, Client, Error, WAIT_MAX, Wait};
 
 use crate::connection::Connection;
 use crate::exit::{self, Failure};
+use crate::stderr::say;
 use crate::{duration, output, patience, table};
 
 /// Take, extend, give back and look at locks; run a command under one
@@ -246,7 +247,7 @@ async fn answer(client: &Client, command: &Command) -> Result<(String, String), 
             let answer = patience::told(client, patience::SLOW, listing).await?;
             if let Some(cursor) = &answer.value.cursor {
                 let more = crate::quote::line(&["--cursor", cursor]);
-                output::note(&format!("hint: there are more: repeat with {more}"));
+                say!("hint: there are more: repeat with {more}");
             }
             (answer.body, locks(&answer.value.locks))
         }

@@ -1,4 +1,4 @@
-//! Data on stdout, words for people on stderr.
+//! Data, on stdout.
 
 use std::io::Write as _;
 
@@ -20,10 +20,4 @@ pub(crate) fn write(text: &str) -> Result<(), Failure> {
 /// Writes a line.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
     write(&format!("{text}\n"))
-}
-
-/// Writes a line to stderr. A reader that has gone away, or a full disk, must end nothing:
-/// `eprintln!` would panic there.
-pub(crate) fn note(text: &str) {
-    crate::stderr::say!("{text}");
 }

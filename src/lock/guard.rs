@@ -13,7 +13,7 @@ use super::run::Lock;
 use super::signals::{self, Received, Signals};
 use super::watch::{Canary, Leftovers, Order, Report, Term, Watch, end_all_below, is_stopped};
 use crate::exit::{self, Failure};
-use crate::output;
+use crate::stderr::say;
 
 /// Between two extensions that failed for another reason than the network.
 const EXTEND_AGAIN: Duration = Duration::from_millis(500);
@@ -192,7 +192,7 @@ impl<'a> Guard<'a> {
             return;
         }
         if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-            output::note("evermind: stopped; the lock is not extended until this continues");
+            say!("evermind: stopped; the lock is not extended until this continues");
         }
         signals::stop_by(signal);
         self.watch.order(&Order::Continue);
@@ -228,9 +228,7 @@ pub(super) fn is_over(error: &Error) -> bool {
 }
 
 fn say_lost(why: &str) {
-    output::note(&format!(
-        "warning: the lock cannot be kept, and the command is ended: {why}"
-    ));
+    say!("warning: the lock cannot be kept, and the command is ended: {why}");
 }
 
 /// Names what the command left running.
@@ -238,9 +236,7 @@ pub(super) fn say_leftovers(leftovers: &Leftovers) {
     let say = |processes: &[Process], what: &str| {
         if !processes.is_empty() {
             let named = processes::list(processes);
-            output::note(&format!(
-                "warning: the command left processes running, {what}: {named}"
-            ));
+            say!("warning: the command left processes running, {what}: {named}");
         }
     };
     say(&leftovers.ended, "and they were ended");
@@ -253,7 +249,7 @@ pub(super) fn say_leftovers(leftovers: &Leftovers) {
         "they could not be ended, and go on without the lock",
     );
     if !leftovers.stuck.is_empty() {
-        output::note(
+        say!(
             "hint: a command that `sudo` starts can only be ended by root: run `sudo evermind lock run` instead",
         );
     }

@@ -15,7 +15,7 @@ use super::signals::{self, Signals};
 use super::watch::Watch;
 use crate::connection::Connection;
 use crate::exit::{self, Failure};
-use crate::output;
+use crate::stderr::say;
 
 /// Below this the way to the cluster and back takes too much of a lease.
 const LEASE_MIN: Duration = Duration::from_secs(1);
@@ -189,10 +189,8 @@ fn conclude(
             in_time.then(|| format!("another caller ended it: {why}"))
         }
         (None, Released::Unknown(why)) => {
-            output::note(&format!(
-                "warning: the lock {key:?} was not released: {why}"
-            ));
-            output::note("hint: it ends with its lease");
+            say!("warning: the lock {key:?} was not released: {why}");
+            say!("hint: it ends with its lease");
             None
         }
     };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use evermind_raft::peer::UNPROVED_CONNECTIONS_MAX;
+use evermind_storage::codec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
@@ -28,7 +29,8 @@ async fn what_is_not_our_protocol_is_closed_and_counted() {
     let mut foreign = vec![20, 0, 0, 0];
     foreign.extend_from_slice(&[0; 20]);
     let mut cut = vec![30, 0, 0, 0];
-    cut.extend_from_slice(b"evermind\x02\x00\x02\x00");
+    cut.extend_from_slice(b"evermind\x02\x00");
+    cut.extend_from_slice(&[codec::VERSION, 0]);
     cut.extend_from_slice(&[0xff; 18]);
     let cases: [&[u8]; 6] = [
         b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -54,8 +56,11 @@ async fn another_version_of_the_protocol_is_answered_with_ours() {
     stream.write_all(&hello).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
-    // A refusal under our own magic and version: 3 is `Refused`, 2 is `VersionMismatch`.
-    assert_eq!(answer, b"\x0d\x00\x00\x00evermind\x02\x00\x02\x03\x02");
+    // A refusal under our own magic and versions (of the protocol, 2, and of the codec): 3 is
+    // `Refused`, 2 is `VersionMismatch`.
+    let mut ours = b"\x0d\x00\x00\x00evermind\x02\x00".to_vec();
+    ours.extend_from_slice(&[codec::VERSION, 3, 2]);
+    assert_eq!(answer, ours);
     until("counted", || two.endpoint.stats().snapshot().refused == 1).await;
 }
 

@@ -18,7 +18,7 @@ use crate::runner::Runner;
 use crate::types::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// Entries that are applied under one hold of the table's lock: few enough that no reader waits a
-/// millisecond for it.
+/// millisecond for them. While a mass ends, their pieces come on top: see `evermind_lock::table::Pieces`.
 const BATCH_ENTRIES_MAX: usize = 64;
 
 type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>;

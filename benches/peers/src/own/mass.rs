@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Entries that are no ends: a tick each second, and what is under way at a look.
 const ASIDE: u64 = 40;
 
-/// What came of it.
+/// One measurement.
 pub(super) struct Ended {
     /// Of one acquire or release of the others.
     pub(super) p99_ms: f64,
@@ -86,7 +86,7 @@ pub(super) async fn expiry(mut cluster: Evermind, many: u32) -> Result<Ended> {
         .map(|(_, ms)| *ms)
         .collect();
     took.sort_by(f64::total_cmp);
-    let max_ms = *took.last().context("nobody else did anything")?;
+    let max_ms = *took.last().context("the other clients did nothing")?;
     Ok(Ended {
         p99_ms: took[took.len() * 99 / 100],
         max_ms,

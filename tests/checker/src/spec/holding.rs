@@ -274,7 +274,16 @@ impl Model {
     }
 
     pub(super) fn lease_limit(&self, resource: &Resource) -> Option<Limit> {
-        self.lease_limit_with(resource, LOCKS_MAX, LOCKS_PER_IDENTITY_MAX)
+        let own = self.leases_of.get(&resource.identity).copied();
+        // What is about to be granted counts.
+        let to_come = self.to_grant.len();
+        if self.grants.len() + to_come >= LOCKS_MAX {
+            Some(Limit::Locks)
+        } else if own.unwrap_or_default() + to_come >= LOCKS_PER_IDENTITY_MAX {
+            Some(Limit::LocksPerIdentity)
+        } else {
+            None
+        }
     }
 
     fn wait_limit(&self, resource: &Resource) -> Option<Limit> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use evermind_lock::command::{KeyId, NodeId, OpId};
 use evermind_lock::limits::DETACHED_MS;
 use evermind_lock::names::{Holder, Key, Resource};
-use evermind_lock::outcome::{Event, HeldReason, Limit};
+use evermind_lock::outcome::{Event, HeldReason};
 
 use super::line::{Request, Wait};
 use super::{Kind, Model, Subject};
@@ -120,25 +120,15 @@ impl Model {
 
     /// The wait of the first request whose server was taken for dead since, and that does not know.
     fn first_detached(&self) -> Option<(Resource, u64)> {
-        for (node, server) in &self.servers {
-            if server.detached_to_tell.is_empty() {
-                continue;
-            }
-            let operation = server
-                .detached_to_tell
-                .first()
-                .map(|(generation, boot, sequence)| {
-                    let operation = OpId {
-                        node: *node,
-                        boot: *boot,
-                        sequence: *sequence,
-                    };
-                    (*generation, operation)
-                });
-            let (_, operation) = operation?;
-            return self.requests.get(&operation).cloned();
-        }
-        None
+        self.servers.iter().find_map(|(node, server)| {
+            let (_, boot, sequence) = *server.detached_to_tell.first()?;
+            let operation = OpId {
+                node: *node,
+                boot,
+                sequence,
+            };
+            self.requests.get(&operation).cloned()
+        })
     }
 
     pub(super) fn end_over(&mut self) {
@@ -365,24 +355,6 @@ impl Model {
             server.detachments += 1;
             server.detached_ms = now_ms;
             server.detached_to_tell.extend(to_tell);
-        }
-    }
-
-    /// The bound that one more lease would pass: what is about to be granted counts.
-    pub(super) fn lease_limit_with(
-        &self,
-        resource: &Resource,
-        leases_max: usize,
-        own_max: usize,
-    ) -> Option<Limit> {
-        let own = self.leases_of.get(&resource.identity).copied();
-        let to_come = self.to_grant.len();
-        if self.grants.len() + to_come >= leases_max {
-            Some(Limit::Locks)
-        } else if own.unwrap_or_default() + to_come >= own_max {
-            Some(Limit::LocksPerIdentity)
-        } else {
-            None
         }
     }
 }
