@@ -85,8 +85,8 @@ pub(crate) fn admin<B>(edge: &Edge<B>, head: &Parts) -> Result<(), Problem> {
 
 /// From now on the connection keeps its place.
 fn shows_key(head: &Parts) {
-    if let Some(Keyless(standing)) = head.extensions.get() {
-        standing.shows_key();
+    if let Some(keyless) = head.extensions.get::<Keyless>() {
+        keyless.shows_key();
     }
 }
 

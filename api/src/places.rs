@@ -23,7 +23,8 @@ pub const LEAVING_MAX: usize = 32;
 /// A connection that has not shown a valid key yet keeps its place only while there is room: at most
 /// a quarter of all places for the connections of one address (of one /64 in IPv6), and when all
 /// places are taken, those of the address that has most of them go first, the one that was idle
-/// longest before the others. A connection that has shown a valid key keeps its place.
+/// longest before the others. A connection that has shown a valid key keeps its place, and counts for no
+/// address: from the moment the key is known, before its request is answered. A wait may take minutes.
 pub(crate) struct Places {
     max: usize,
     share: usize,
@@ -44,9 +45,11 @@ struct State {
     next: u64,
 }
 
-/// What a connection has shown.
-#[derive(Default)]
-pub(crate) struct Standing {
+/// What a connection has shown. Changed under the lock of [`Places`].
+struct Standing {
+    network: IpAddr,
+    /// Where it is in its map.
+    order: AtomicU64,
     has_key: AtomicBool,
     lost: AtomicBool,
     notify: Notify,
@@ -55,16 +58,16 @@ pub(crate) struct Standing {
 /// A connection's place: free again when this is dropped.
 pub(crate) struct Place {
     places: Arc<Places>,
-    network: IpAddr,
     standing: Arc<Standing>,
     is_health: bool,
-    /// Where it is in its map.
-    order: AtomicU64,
 }
 
 /// On a request whose connection has not shown a valid key yet.
 #[derive(Clone)]
-pub(crate) struct Keyless(pub(crate) Arc<Standing>);
+pub(crate) struct Keyless {
+    places: Arc<Places>,
+    standing: Arc<Standing>,
+}
 
 impl Places {
     pub(crate) fn new(max: usize) -> Self {
@@ -78,7 +81,6 @@ impl Places {
     /// A place for a new connection from this address, at the cost of another if need be.
     pub(crate) fn take(self: &Arc<Self>, from: IpAddr) -> Place {
         let network = network(from);
-        let standing = Arc::new(Standing::default());
         let mut state = self.state();
         let own = state.keyless.get(&network).map_or(0, BTreeMap::len);
         if own >= self.share {
@@ -91,6 +93,13 @@ impl Places {
         }
         let is_health = state.taken >= self.max;
         let order = state.order();
+        let standing = Arc::new(Standing {
+            network,
+            order: AtomicU64::new(order),
+            has_key: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+            notify: Notify::new(),
+        });
         if is_health {
             if state.health.len() >= HEALTH_CONNECTIONS_MAX
                 && let Some((_, oldest)) = state.health.pop_first()
@@ -100,15 +109,13 @@ impl Places {
             state.health.insert(order, Arc::clone(&standing));
         } else {
             state.taken += 1;
-            state.insert(network, order, Arc::clone(&standing));
+            state.insert(Arc::clone(&standing));
         }
         drop(state);
         Place {
             places: Arc::clone(self),
-            network,
             standing,
             is_health,
-            order: AtomicU64::new(order),
         }
     }
 
@@ -128,36 +135,43 @@ impl State {
         self.next
     }
 
-    fn insert(&mut self, network: IpAddr, order: u64, standing: Arc<Standing>) {
+    fn insert(&mut self, standing: Arc<Standing>) {
+        let network = standing.network;
         let own = self.keyless.entry(network).or_default();
         self.sizes.remove(&(own.len(), network));
-        own.insert(order, standing);
+        own.insert(standing.order(), standing);
         self.sizes.insert((own.len(), network));
     }
 
-    fn remove(&mut self, network: IpAddr, order: u64) -> Option<Arc<Standing>> {
-        let own = self.keyless.get_mut(&network)?;
+    /// Whether it was there: it can lose its place.
+    fn remove(&mut self, standing: &Standing) -> bool {
+        let network = standing.network;
+        let Some(own) = self.keyless.get_mut(&network) else {
+            return false;
+        };
         let size = own.len();
-        let removed = own.remove(&order)?;
+        if own.remove(&standing.order()).is_none() {
+            return false;
+        }
         self.sizes.remove(&(size, network));
         if size > 1 {
             self.sizes.insert((size - 1, network));
         } else {
             self.keyless.remove(&network);
         }
-        Some(removed)
+        true
     }
 
     /// The connection of this network that was idle longest loses its place.
     fn evict_of(&mut self, network: IpAddr) {
         let own = self.keyless.get(&network);
-        let Some((&order, _)) = own.and_then(BTreeMap::first_key_value) else {
+        let Some((_, longest)) = own.and_then(BTreeMap::first_key_value) else {
             return;
         };
-        if let Some(standing) = self.remove(network, order) {
-            self.taken -= 1;
-            self.evict(&standing);
-        }
+        let longest = Arc::clone(longest);
+        self.remove(&longest);
+        self.taken -= 1;
+        self.evict(&longest);
     }
 
     fn evict(&mut self, standing: &Standing) {
@@ -168,9 +182,18 @@ impl State {
 }
 
 impl Standing {
-    /// A valid key was shown on this connection.
+    fn order(&self) -> u64 {
+        self.order.load(Ordering::Relaxed)
+    }
+}
+
+impl Keyless {
+    /// A valid key was shown on this connection: it keeps its place from now on, unless it has lost it
+    /// already.
     pub(crate) fn shows_key(&self) {
-        self.has_key.store(true, Ordering::Release);
+        if self.places.state().remove(&self.standing) {
+            self.standing.has_key.store(true, Ordering::Release);
+        }
     }
 }
 
@@ -187,33 +210,23 @@ impl Place {
 
     /// For the next request, while no valid key was shown.
     pub(crate) fn keyless(&self) -> Option<Keyless> {
-        (!self.is_health && !self.has_key()).then(|| Keyless(Arc::clone(&self.standing)))
+        (!self.is_health && !self.has_key()).then(|| Keyless {
+            places: Arc::clone(&self.places),
+            standing: Arc::clone(&self.standing),
+        })
     }
 
-    /// A request of a connection without a key before it was answered: with a key the place is kept from
-    /// now on, without one it was idle least.
+    /// A request was answered. Where no valid key was shown, it is the connection that was idle least.
     pub(crate) fn answered(&self) {
         if self.is_health {
             return;
         }
         let mut state = self.places.state();
-        let Some(standing) = state.remove(self.network, self.order()) else {
-            return;
-        };
-        if !self.has_key() {
+        if state.remove(&self.standing) {
             let order = state.order();
-            self.order.store(order, Ordering::Relaxed);
-            state.insert(self.network, order, standing);
+            self.standing.order.store(order, Ordering::Relaxed);
+            state.insert(Arc::clone(&self.standing));
         }
-    }
-
-    /// Whether no other connection can take the place any more.
-    pub(crate) fn is_kept(&self) -> bool {
-        self.has_key() && !self.standing.lost.load(Ordering::Acquire)
-    }
-
-    fn order(&self) -> u64 {
-        self.order.load(Ordering::Relaxed)
     }
 
     /// Resolves when the place goes to another.
@@ -228,9 +241,9 @@ impl Drop for Place {
         if self.standing.lost.load(Ordering::Acquire) {
             state.leaving -= 1;
         } else if self.is_health {
-            state.health.remove(&self.order());
+            state.health.remove(&self.standing.order());
         } else {
-            state.remove(self.network, self.order());
+            state.remove(&self.standing);
             state.taken -= 1;
         }
     }
@@ -264,12 +277,24 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_shown_too_late_keeps_no_place() {
+        let places = Arc::new(Places::new(4));
+        let first = places.take(address(1));
+        let request = first.keyless().unwrap();
+        let second = places.take(address(1));
+        assert!(lost(&first));
+        request.shows_key();
+        assert!(!first.has_key());
+        drop((first, second));
+        assert_eq!(places.state().taken, 0);
+    }
+
+    #[test]
     fn a_connection_with_a_key_keeps_its_place_and_health_has_a_reserve() {
         let places = Arc::new(Places::new(4));
         let mut taken: Vec<Place> = (0..4).map(|n| places.take(address(n))).collect();
         for place in &taken {
-            place.keyless().unwrap().0.shows_key();
-            place.answered();
+            place.keyless().unwrap().shows_key();
             assert!(place.keyless().is_none());
         }
         let beyond: Vec<Place> = (0..=64).map(|_| places.take(address(9))).collect();

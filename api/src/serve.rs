@@ -175,7 +175,7 @@ async fn connection(
                 Stage::Draining if changed.is_ok() => Pin::new(&mut connection).graceful_shutdown(),
                 _ => return,
             },
-            () = place.lost(), if !place.is_kept() => return,
+            () = place.lost(), if !place.has_key() => return,
         }
     }
 }

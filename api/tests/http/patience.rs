@@ -171,6 +171,34 @@ async fn a_connection_without_a_key_makes_room_for_another() {
 }
 
 #[tokio::test]
+async fn a_wait_keeps_its_place_from_the_moment_its_key_is_known() {
+    // A share of one for each address.
+    let limits = Limits {
+        connections_max: 4,
+        ..Limits::default()
+    };
+    let server = Server::with(Answer::Wait, limits).await;
+    let mut waiting = Vec::new();
+    for begun in 1..=3 {
+        let mut stream = server.connect().await;
+        let acquire = post("/lock/acquire", &right_headers(), BODY);
+        stream.write_all(&acquire).await.unwrap();
+        server.fake.until(|ends| ends.begun == begun).await;
+        waiting.push(stream);
+    }
+    // The last place changes hands all the while.
+    for _ in 0..3 {
+        let mut silent = server.connect().await;
+        assert_eq!(server.get("/livez").await.status, 200);
+        assert!(read_to_close(&mut silent).await.is_empty());
+    }
+    server.fake.answer(Answer::Grant);
+    for stream in &mut waiting {
+        assert_eq!(read_one(stream).await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn a_connection_without_a_key_is_not_kept_long() {
     let limits = Limits {
         keyless_idle_timeout: Duration::from_millis(300),
