@@ -1,10 +1,11 @@
 //! What one entry costs the state machine, beside ten thousand leases.
 
 use evermind_lock::command::{
-    Acquire, Action, Command, Extend, KeyHash, KeyId, OpId, Operation, Release, Stamp,
+    Acquire, Action, Attachment, Command, Extend, KeyHash, KeyId, OpId, Operation, Release, Stamp,
 };
-use evermind_lock::names::{Holder, IdentityId, Key};
-use evermind_lock::table::{EntryContext, LockTable};
+use evermind_lock::limits::{WAITERS_PER_RESOURCE_MAX, WINDOW_MS_MAX};
+use evermind_lock::names::{Holder, IdentityId, Key, Resource};
+use evermind_lock::table::{AttachmentState, EntryContext, LockTable};
 
 use crate::BATCH;
 use crate::meter::{Case, Meter, Round};
@@ -29,6 +30,14 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "table/hand_off",
         prepare: hand_off,
+    },
+    Case {
+        name: "table/windows",
+        prepare: windows,
+    },
+    Case {
+        name: "table/reattach",
+        prepare: reattach,
     },
 ];
 
@@ -201,6 +210,86 @@ fn expire() -> Round {
         bench.apply(bench.all(|key, holder| acquire_of(key, holder, 1)));
         bench.scribe.now_ms += 1;
         bench.apply_measured(meter, [Action::Expire]);
+    })
+}
+
+/// A long queue of one held lock: what ends or comes back in it costs no more than in a short one.
+fn queue(bench: &mut Bench) -> Vec<Holder> {
+    let key = bench.keys[0].clone();
+    let holder = |n: u64| Holder::new(&format!("waiter-{n}")).unwrap();
+    let queue: Vec<_> = (0..WAITERS_PER_RESOURCE_MAX as u64 / 2)
+        .map(holder)
+        .collect();
+    let held = acquire_of(&key, &bench.holder, DAY_MS);
+    bench.apply([held]);
+    bench.apply(
+        queue
+            .iter()
+            .map(|holder| wait_of(&key, holder, WINDOW_MS_MAX)),
+    );
+    queue
+}
+
+fn wait_of(key: &Key, holder: &Holder, window_ms: u64) -> Action {
+    match acquire_of(key, holder, LEASE_MS) {
+        Action::Acquire(acquire) => Action::Acquire(Acquire {
+            window_ms,
+            ..acquire
+        }),
+        other => other,
+    }
+}
+
+/// The windows of a batch of waits end, one entry each.
+fn windows() -> Round {
+    let mut bench = Bench::new();
+    queue(&mut bench);
+    let key = bench.keys[0].clone();
+    let short: Vec<_> = (0..BATCH)
+        .map(|n| Holder::new(&format!("short-{n}")).unwrap())
+        .collect();
+    Box::new(move |meter| {
+        bench.apply(short.iter().map(|holder| wait_of(&key, holder, 1)));
+        bench.scribe.now_ms += 2;
+        bench.apply_measured(meter, (0..BATCH).map(|_| Action::Expire));
+    })
+}
+
+/// A batch of callers comes back, each from a queue of callers whose node was taken for dead.
+fn reattach() -> Round {
+    let mut bench = Bench::new();
+    let queue = queue(&mut bench);
+    let key = bench.keys[0].clone();
+    // The last of the queue, each under the operation that it came with.
+    let last = (0..BATCH).map(|n| bench.scribe.index - n);
+    let back = queue.into_iter().rev().zip(last);
+    let back: Vec<_> = back
+        .map(|(holder, sequence)| Attachment {
+            operation: OpId {
+                node: 1,
+                boot: 1,
+                sequence,
+            },
+            resource: Resource {
+                identity: IdentityId::new("default").unwrap(),
+                key: key.clone(),
+            },
+            holder,
+        })
+        .collect();
+    Box::new(move |meter| {
+        bench.apply([Action::DetachNode { node: 1, boot: 1 }]);
+        while bench.table.next_deadline_ms() == Some(bench.table.now_ms()) {
+            bench.apply([Action::Expire]);
+        }
+        bench.apply_measured(meter, back.iter().cloned().map(Action::Reattach));
+        let Attachment {
+            operation,
+            resource,
+            holder,
+        } = &back[0];
+        let state = bench.table.attachment(*operation, resource, holder);
+        assert_eq!(state, AttachmentState::Waiting);
     })
 }
 

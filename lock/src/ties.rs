@@ -1,4 +1,4 @@
-//! Which wait each attached acquire is attached to. Derived from the state, never kept.
+//! Which wait each acquire is attached to, or was detached from. Derived from the state, never kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,10 +19,13 @@ pub(crate) struct Ties {
     groups: BTreeMap<(NodeId, u64), Group>,
     /// The groups that were detached since, and whose waits do not know it yet. None is empty.
     over: BTreeSet<(NodeId, u64)>,
+    /// The acquires that were detached and may come back, each with the wait that remembers it.
+    detached: BTreeMap<OpId, Wait>,
 }
 
 impl Ties {
     pub(crate) fn insert(&mut self, operation: OpId, generation: u64, wait: Wait) {
+        self.detached.remove(&operation);
         let group = self.groups.entry((operation.node, generation)).or_default();
         group.insert((operation.boot, operation.sequence), wait);
     }
@@ -33,7 +36,18 @@ impl Ties {
         groups.rev().find_map(|(_, group)| group.get(&at))
     }
 
+    /// The wait that an acquire was detached from, if it may still come back.
+    pub(crate) fn detached(&self, operation: OpId) -> Option<&Wait> {
+        self.detached.get(&operation)
+    }
+
+    pub(crate) fn set_detached(&mut self, operation: OpId, wait: Wait) {
+        self.detached.insert(operation, wait);
+    }
+
+    /// Forgets an acquire; returned is the wait that it was attached to.
     pub(crate) fn remove(&mut self, operation: OpId) -> Option<Wait> {
+        self.detached.remove(&operation);
         let at = (operation.boot, operation.sequence);
         let mut groups = self.groups_of(operation.node).rev();
         let (key, _) = groups.find(|(_, group)| group.contains_key(&at))?;

@@ -13,7 +13,7 @@ use crate::limits::{
 #[cfg(evermind_mutants)]
 use crate::mutant::{self, Mutant};
 use crate::names::{Holder, IdempotencyKey, Resource};
-use crate::outcome::{Granted, HeldReason, Limit, Outcome, Refusal};
+use crate::outcome::{Granted, Limit, Outcome, Refusal};
 use crate::queue::{Attached, Waiter};
 
 /// An acquire whose caller is known.
@@ -148,8 +148,8 @@ impl LockTable {
                 holder: grant.holder.clone(),
                 fencing_token: grant.fencing_token,
                 expires_in_ms: grant.expires_at_ms - self.now_ms(),
-                waited_ms: 0,
-                attempts: 1,
+                waited_ms: asked.before.waited_ms,
+                attempts: asked.before.attempts.max(1),
             };
             if let Err(refusal) = self.allows(asked.caller.licence, credit) {
                 return refused(refusal);
@@ -207,7 +207,7 @@ impl LockTable {
         if waiter.window_ms == 0 {
             let attempts = waiter.attempts_max();
             self.charge(waiter.licence, attempts.saturating_sub(credit));
-            return self.held(&asked.resource, HeldReason::NoWait, attempts);
+            return self.held(&asked.resource, asked.before.reason(), attempts);
         }
         let limit = if waiting >= WAITERS_PER_RESOURCE_MAX {
             Some(Limit::WaitersPerResource)

@@ -37,9 +37,14 @@ impl LockTable {
                 waiter.place_ends_ms = detached.then_some(ends_ms);
             });
         });
+        if may_return {
+            let wait = (resource.clone(), place);
+            self.index.ties.set_detached(operation, wait);
+        }
         if let Some(gone) = forgotten {
             let caller = (gone.caller, gone.operation);
             self.index.accounts.callers.remove(&caller);
+            self.index.ties.remove(gone.operation);
         }
         if detached {
             let places = &mut self.index.deadlines.places;
@@ -89,6 +94,7 @@ impl LockTable {
             if let Some(gone) = gone {
                 let caller = (gone.caller, operation);
                 self.index.accounts.callers.remove(&caller);
+                self.index.ties.remove(operation);
             }
             return Outcome::Done;
         }
@@ -166,13 +172,10 @@ impl LockTable {
         Outcome::Done
     }
 
-    /// The place of the waiter that an acquire was detached from, if it may still come back. Reads
-    /// the whole line, which is for nodes that were taken for dead alone.
-    pub(super) fn detached_from(&self, resource: &Resource, operation: OpId) -> Option<u64> {
-        let queue = &self.state.locks.get(resource)?.queue;
-        let waiter = queue
-            .iter()
-            .find(|waiter| waiter.detached.iter().any(|a| a.operation == operation));
-        waiter.map(|waiter| waiter.place)
+    /// The place of the waiter of this resource that an acquire was detached from, if it may still
+    /// come back.
+    fn detached_from(&self, resource: &Resource, operation: OpId) -> Option<u64> {
+        let (of, place) = self.index.ties.detached(operation)?;
+        (of == resource).then_some(*place)
     }
 }

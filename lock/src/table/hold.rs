@@ -216,11 +216,13 @@ impl LockTable {
     ) -> Option<Granted> {
         let now_ms = self.now_ms();
         let fencing_token = self.next_token();
+        let (gone, away): (Vec<_>, Vec<_>) =
+            (waiter.detached.iter()).partition(|detached| self.state.is_gone(detached));
         // One request, and its hang-up gives the lock back. Of several, any may go on with it.
-        let newest = waiter
-            .attached
-            .last()
-            .filter(|_| waiter.callers().count() == 1);
+        let newest = match waiter.attached.as_slice() {
+            [only] if away.is_empty() => Some(only),
+            _ => None,
+        };
         let grant = Grant {
             holder: waiter.holder.clone(),
             fencing_token,
@@ -237,7 +239,7 @@ impl LockTable {
         let attempts = waiter.attempts(now_ms);
         self.charge_rest(waiter, attempts);
         let mut answered = None;
-        for attached in waiter.callers() {
+        for attached in waiter.attached.iter().chain(away) {
             let granted = Granted {
                 holder: waiter.holder.clone(),
                 fencing_token,
@@ -254,6 +256,14 @@ impl LockTable {
                     outcome: Outcome::Granted(granted),
                 });
             }
+        }
+        // Where one is there after all, its node resumes the wait, which is then told of the grant.
+        for detached in gone {
+            entry.answer(Event::WaitEnded {
+                operation: detached.operation,
+                resource: resource.clone(),
+                outcome: self.held(resource, HeldReason::Detached, attempts),
+            });
         }
         let answer = Answer::Granted {
             resource: resource.clone(),
@@ -293,7 +303,7 @@ impl LockTable {
             Some(Current {
                 fencing_token: grant.fencing_token,
                 expires_in_ms: grant.expires_at_ms - self.now_ms(),
-                waiting: self.waiting_for(lock),
+                waiting: lock.queue.waiting() as u64,
             })
         });
         refused(Refusal::LockHeld {

@@ -7,7 +7,7 @@ use crate::grant::Grant;
 use crate::limits::DETACHED_MS;
 use crate::names::{Holder, Key, Resource};
 use crate::outcome::{Event, HeldReason};
-use crate::queue::{Attached, Waiter};
+use crate::queue::Attached;
 use crate::record::Lock;
 
 impl State {
@@ -19,15 +19,15 @@ impl State {
             && !self.meta.cut_off.contains_key(&attached.caller)
     }
 
-    /// Whether a wait could be granted now.
-    fn is_live(&self, waiter: &Waiter) -> bool {
-        waiter.ends_ms() >= self.meta.now_ms && waiter.attached.iter().any(|a| self.is_connected(a))
-    }
-
-    /// How many wait for a resource: those that could be granted.
-    pub(super) fn waiting(&self, lock: &Lock) -> u64 {
-        let live = lock.queue.iter().filter(|waiter| self.is_live(waiter));
-        live.count() as u64
+    /// Whether a detached request has lost its place, although its wait goes on for the sake of others:
+    /// its node was started anew, or has not come back for it in time.
+    pub(super) fn is_gone(&self, detached: &Attached) -> bool {
+        let OpId { node, boot, .. } = detached.operation;
+        let session = self.sessions.get(&node);
+        session.is_none_or(|session| {
+            let place_ends_ms = session.detached_ms.saturating_add(DETACHED_MS);
+            boot < session.boot || place_ends_ms < self.meta.now_ms
+        })
     }
 
     /// The grant of a lock, unless it is over.
@@ -38,16 +38,6 @@ impl State {
 }
 
 impl LockTable {
-    /// The waiters of a resource, those that are over left out. Reads the whole queue only where
-    /// something in the table is over.
-    pub(super) fn waiting_for(&self, lock: &Lock) -> u64 {
-        if self.is_behind() {
-            self.state.waiting(lock)
-        } else {
-            lock.queue.waiting() as u64
-        }
-    }
-
     /// Before a command looks at a resource under a holder's name: ends what is over there of the
     /// holder's own wait and of the grant, and hands over what nothing holds.
     pub(super) fn catch_up(&mut self, entry: &mut Entry<'_>, resource: &Resource, holder: &Holder) {
@@ -92,10 +82,10 @@ impl LockTable {
         if !self.is_behind() {
             return;
         }
-        if let Some((resource, place)) = self.index.ties.get(operation).cloned() {
+        let ties = &self.index.ties;
+        let wait = ties.get(operation).or_else(|| ties.detached(operation));
+        if let Some((resource, place)) = wait.cloned() {
             self.catch_up_wait(entry, &resource, place);
-        } else if let Some(place) = self.detached_from(resource, operation) {
-            self.catch_up_wait(entry, resource, place);
         }
         self.catch_up_grant(entry, resource);
     }
@@ -191,6 +181,8 @@ impl LockTable {
                 apart.push((attached.operation, may_return, session.detached_ms));
             }
         }
+        // In the order in which they were detached: the place is kept from the last on.
+        apart.sort_by_key(|(operation, _, at_ms)| (*at_ms, *operation));
         for (operation, may_return, at_ms) in apart {
             entry.spend();
             self.detach(operation, may_return, at_ms.saturating_add(DETACHED_MS));

@@ -274,6 +274,10 @@ impl Index {
                 let generation = attached.generation;
                 self.ties.insert(attached.operation, generation, wait);
             }
+            for detached in &waiter.detached {
+                let wait = (resource.clone(), waiter.place);
+                self.ties.set_detached(detached.operation, wait);
+            }
             for attached in waiter.callers() {
                 let caller = (attached.caller, attached.operation);
                 let wait = (resource.clone(), waiter.place);

@@ -170,7 +170,7 @@ impl LockTable {
     /// A held lock; `None` if the resource is free.
     pub fn lock(&self, resource: &Resource) -> Option<LockView> {
         let lock = self.state.locks.get(resource)?;
-        self.state.view(&resource.key, lock, self.waiting_for(lock))
+        self.state.view(&resource.key, lock)
     }
 
     /// A member.
@@ -204,7 +204,7 @@ impl LockTable {
         if self.index.ties.get(operation).is_some() {
             return AttachmentState::Waiting;
         }
-        if self.detached_from(resource, operation).is_some() {
+        if self.index.ties.detached(operation).is_some() {
             return AttachmentState::Detached;
         }
         let lock = self.state.locks.get(resource);
@@ -234,13 +234,13 @@ impl LockTable {
 
 impl State {
     /// A held lock; `None` if what holds it is over.
-    fn view(&self, key: &Key, lock: &Lock, waiting: u64) -> Option<LockView> {
+    fn view(&self, key: &Key, lock: &Lock) -> Option<LockView> {
         let grant = self.grant_of(lock)?;
         Some(LockView {
             key: key.clone(),
             fencing_token: grant.fencing_token,
             expires_in_ms: grant.expires_at_ms - self.meta.now_ms,
-            waiting,
+            waiting: lock.queue.waiting() as u64,
             fifo: grant.fifo,
         })
     }
@@ -283,9 +283,7 @@ impl Frozen {
                     .take_while(|(resource, _)| {
                         resource.identity == *identity && resource.key.as_str().starts_with(prefix)
                     })
-                    .filter_map(|(resource, lock)| {
-                        self.0.view(&resource.key, lock, self.0.waiting(lock))
-                    })
+                    .filter_map(|(resource, lock)| self.0.view(&resource.key, lock))
             })
             .collect();
         let mut heads = BinaryHeap::new();

@@ -5,7 +5,7 @@ use super::acquire::Terms;
 use super::{Entry, LockTable};
 use crate::command::{OpId, Resume};
 use crate::limits::{RETRY_ATTEMPTS_MAX, WINDOW_MS_MAX};
-use crate::outcome::Outcome;
+use crate::outcome::{HeldReason, Outcome};
 
 /// What an acquire has behind it. Nothing, for all but those that are resumed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,6 +17,20 @@ pub(super) struct Before {
 }
 
 impl Before {
+    /// Whether it goes on with a wait, and does not begin one.
+    pub(super) fn is_resumed(self) -> bool {
+        self.attempts > 0
+    }
+
+    /// Why a held resource is refused to it at once.
+    pub(super) fn reason(self) -> HeldReason {
+        if self.is_resumed() {
+            HeldReason::WindowPassed
+        } else {
+            HeldReason::NoWait
+        }
+    }
+
     /// When the wait began, as if it had never been interrupted: what polling would have cost is
     /// counted from here.
     pub(super) fn joined_ms(self, now_ms: u64) -> u64 {
@@ -33,8 +47,11 @@ impl Before {
 }
 
 impl LockTable {
-    /// Takes the lock, or waits for the rest of the window at the end of the line. Charged as if the
+    /// Takes the lock, or waits for the rest of the window at the end of the queue. Charged as if the
     /// wait had gone on: never more than 1 + `retry_attempts` in all.
+    ///
+    /// Where the same uuid waits again, its client has repeated the request elsewhere: that wait keeps
+    /// its lease, and lasts at least for the rest of this one's window.
     pub(super) fn resume(
         &mut self,
         entry: &mut Entry<'_>,

@@ -1,6 +1,7 @@
 //! Standing in line: joining, attaching, detaching, leaving.
 
 use super::acquire::{Asked, Terms};
+use super::resume::Before;
 use super::{Entry, LockTable, refused};
 use crate::command::NodeId;
 use crate::idempotency::{Answer, Endpoint, IdempotencyId};
@@ -77,9 +78,9 @@ impl LockTable {
                     return refused(refusal);
                 }
                 self.charge(asked.caller.licence, attempts.saturating_sub(asked.credit));
-                return self.held(&asked.resource, HeldReason::NoWait, attempts);
+                return self.held(&asked.resource, asked.before.reason(), attempts);
             }
-            self.renew(&asked.resource, place, terms);
+            self.renew(&asked.resource, place, terms, asked.before);
         }
         let attached = Attached {
             operation: asked.operation,
@@ -100,17 +101,23 @@ impl LockTable {
     }
 
     /// From now on the wait is what its newest request asks for: it is the one that knows how long
-    /// its caller goes on waiting.
-    fn renew(&mut self, resource: &Resource, place: u64, terms: Terms) {
+    /// its caller goes on waiting. A request that is resumed is not the newest: it only lengthens the
+    /// wait.
+    fn renew(&mut self, resource: &Resource, place: u64, terms: Terms, before: Before) {
         let now_ms = self.now_ms();
         let (mut before_ms, mut after_ms) = (0, 0);
         self.change_lock(resource, |lock| {
             lock.queue.change(place, |waiter| {
                 before_ms = waiter.ends_ms();
                 waiter.polled = waiter.attempts(now_ms) - 1;
-                waiter.window_ms = (now_ms - waiter.joined_ms) + terms.window_ms;
-                waiter.retry_attempts = terms.retry_attempts;
-                waiter.lease_ms = terms.lease_ms;
+                let window_ms = (now_ms - waiter.joined_ms) + terms.window_ms;
+                if before.is_resumed() {
+                    waiter.window_ms = waiter.window_ms.max(window_ms);
+                } else {
+                    waiter.window_ms = window_ms;
+                    waiter.retry_attempts = terms.retry_attempts;
+                    waiter.lease_ms = terms.lease_ms;
+                }
                 after_ms = waiter.ends_ms();
             });
         });

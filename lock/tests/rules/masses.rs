@@ -1,9 +1,9 @@
 //! Masses that end together: no entry does more than its piece, and no command sees what is over.
 
 use evermind_lock::command::{
-    Acquire, Action, Command, Extend, KeyHash, KeyId, LicenceId, OpId, Operation, Stamp,
+    Acquire, Action, Command, Extend, KeyHash, KeyId, LicenceId, OpId, Operation, Release, Stamp,
 };
-use evermind_lock::limits::{PIECE_OF_COMMAND_MAX, PIECE_OF_EXPIRE_MAX};
+use evermind_lock::limits::{ANSWER_COST, PIECE_OF_COMMAND_MAX, PIECE_OF_EXPIRE_MAX};
 use evermind_lock::names::{Holder, IdentityId, Key, Resource};
 use evermind_lock::outcome::{Event, Outcome, Refusal};
 use evermind_lock::table::{EntryContext, LockTable};
@@ -160,12 +160,6 @@ fn the_waits_of_a_deleted_key_are_over_at_once_and_told_in_pieces() {
         key: KeyId(2),
     }));
     assert!(in_all <= PIECE_OF_COMMAND_MAX as usize);
-    let resource = Resource {
-        identity: IdentityId::new("acme").unwrap(),
-        key: Key::new("k").unwrap(),
-    };
-    assert_eq!(log.table.lock(&resource).map(|lock| lock.waiting), Some(1));
-
     // None of them is granted the lock, which is free for the one that still waits.
     log.now_ms = END_MS + 1;
     let mut granted = Vec::new();
@@ -185,4 +179,49 @@ fn the_waits_of_a_deleted_key_are_over_at_once_and_told_in_pieces() {
     assert_eq!(in_all, MANY + 1);
     assert_eq!(log.table.waiting(), 0);
     log.table.check_invariants();
+}
+
+#[test]
+fn windows_with_one_end_are_over_at_once_and_told_in_pieces() {
+    let mut log = Log::begins();
+    log.acquire("k", "ann", 1, 0);
+    for waiter in 0..MANY {
+        let outcome = log.acquire("k", &format!("w{waiter}"), 1, END_MS - 1);
+        assert_eq!(outcome, Outcome::Queued);
+    }
+    log.acquire("k", "ben", 1, 60_000);
+    log.now_ms = END_MS;
+    let (outcome, events) = log.operate(Action::Release(Release {
+        caller: KeyId(1),
+        key: Key::new("k").unwrap(),
+        holder: Holder::new("ann").unwrap(),
+        idempotency: None,
+    }));
+    assert_eq!(outcome, Outcome::Released);
+    assert!(events.len() <= 2 * PIECE_OF_COMMAND_MAX as usize);
+    let mut outcomes: Vec<_> = events.into_iter().map(outcome_of).collect();
+    let mut entries = 0;
+    while log.is_behind() {
+        let events = log.own(Action::Expire);
+        assert!(events.len() <= (PIECE_OF_EXPIRE_MAX / (1 + ANSWER_COST)) as usize);
+        outcomes.extend(events.into_iter().map(outcome_of));
+        entries += 1;
+    }
+    assert!(entries <= MANY.div_ceil(200), "{entries}");
+    // The one that still waits is granted the lock, and none of the others.
+    let granted = |outcome: &Outcome| match outcome {
+        Outcome::Granted(granted) => Some(granted.holder.text().to_string()),
+        _ => None,
+    };
+    let granted: Vec<_> = outcomes.iter().filter_map(granted).collect();
+    assert_eq!(granted, ["ben"]);
+    assert_eq!(outcomes.len(), MANY + 1);
+    log.table.check_invariants();
+}
+
+fn outcome_of(event: Event) -> Outcome {
+    match event {
+        Event::WaitEnded { outcome, .. } => outcome,
+        Event::Detached { .. } => panic!("{event:?}"),
+    }
 }

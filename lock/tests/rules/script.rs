@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use evermind_lock::command::{
     Acquire, Action, Attachment, Command, CreateLicence, Extend, Idempotency, KeyHash, KeyId,
-    LicenceId, Member, OpId, Operation, Release, Stamp,
+    LicenceId, Member, OpId, Operation, Release, Resume, Stamp,
 };
 use evermind_lock::licence::{LicenceView, Period};
 use evermind_lock::names::{Holder, IdempotencyKey, IdentityId, Key, LicenceName, Resource};
@@ -162,7 +162,7 @@ impl Script {
         let action = action(line)?;
         let operation = match &action {
             _ if line.options.get("op") == Some(&"none") => None,
-            Action::Acquire(_) | Action::Extend(_) | Action::Release(_) => {
+            Action::Acquire(_) | Action::Resume(_) | Action::Extend(_) | Action::Release(_) => {
                 Some(self.operation(line)?)
             }
             _ if line.options.contains_key("op") => Some(self.operation(line)?),
@@ -309,17 +309,26 @@ impl Script {
     }
 }
 
+fn acquire(line: &Line<'_>) -> Result<Acquire, String> {
+    Ok(Acquire {
+        caller: line.caller()?,
+        key: line.resource(1)?.key,
+        holder: line.holder(2)?,
+        lease_ms: line.option("lease", 10_000)?,
+        retry_attempts: u32::try_from(line.option("retries", 10)?).unwrap(),
+        window_ms: line.option("window", 5_000)?,
+        fifo: line.words.contains(&"fifo"),
+        idempotency: line.idempotency()?,
+    })
+}
+
 fn action(line: &Line<'_>) -> Result<Action, String> {
     Ok(match line.word(0)? {
-        "acquire" => Action::Acquire(Acquire {
-            caller: line.caller()?,
-            key: line.resource(1)?.key,
-            holder: line.holder(2)?,
-            lease_ms: line.option("lease", 10_000)?,
-            retry_attempts: u32::try_from(line.option("retries", 10)?).unwrap(),
-            window_ms: line.option("window", 5_000)?,
-            fifo: line.words.contains(&"fifo"),
-            idempotency: line.idempotency()?,
+        "acquire" => Action::Acquire(acquire(line)?),
+        "resume" => Action::Resume(Resume {
+            acquire: acquire(line)?,
+            waited_ms: line.option("waited", 0)?,
+            attempts: u32::try_from(line.option("attempts", 1)?).unwrap(),
         }),
         "extend" => Action::Extend(Extend {
             caller: line.caller()?,

@@ -46,6 +46,10 @@ pub(super) struct Asked {
     pub(super) terms: Option<Terms>,
     /// How much of its window was over when its place was dropped: 0 of all that were not resumed.
     pub(super) waited_ms: u64,
+    /// Whether its place was dropped, and it goes on.
+    pub(super) is_resumed: bool,
+    /// What it was charged for then.
+    pub(super) paid: u32,
 }
 
 impl Asked {
@@ -104,6 +108,8 @@ impl Model {
                 fifo: acquire.fifo,
             }),
             waited_ms,
+            is_resumed: paid > 0,
+            paid,
         };
         let fresh = match meaning {
             Meaning::Unnamed => None,
@@ -226,8 +232,8 @@ impl Model {
                     holder: grant.holder.clone(),
                     fencing_token: grant.token,
                     expires_in_ms: grant.expires_ms - self.now_ms,
-                    waited_ms: 0,
-                    attempts: 1,
+                    waited_ms: asked.waited_ms,
+                    attempts: if asked.is_resumed { asked.paid } else { 1 },
                 };
                 self.charge(licence, rest_of_first);
                 self.untie(resource, &asked.holder);
@@ -270,7 +276,12 @@ impl Model {
         }
         let attempts = 1 + terms.retry_attempts;
         self.charge(licence, attempts.saturating_sub(asked.credit));
-        no(self.held(resource, HeldReason::NoWait, attempts))
+        let reason = if asked.is_resumed {
+            HeldReason::WindowPassed
+        } else {
+            HeldReason::NoWait
+        };
+        no(self.held(resource, reason, attempts))
     }
 
     pub(super) fn lease_limit(&self, resource: &Resource) -> Option<Limit> {
@@ -312,8 +323,16 @@ impl Model {
         let (token, now_ms) = (self.tokens, self.now_ms);
         let attempts = wait.attempts(now_ms);
         let expires_ms = now_ms + wait.terms.lease_ms;
-        let only = match (wait.attached.as_slice(), wait.detached.as_slice()) {
-            ([only], []) => Some((only.operation, only.idempotency.clone())),
+        let everyone = wait.everyone().cloned();
+        let (gone, told): (Vec<_>, Vec<_>) = everyone.partition(|request| {
+            let is_away = wait
+                .detached
+                .iter()
+                .any(|d| d.operation == request.operation);
+            is_away && self.is_gone(request)
+        });
+        let only = match told.as_slice() {
+            [only] => Some((only.operation, only.idempotency.clone())),
             _ => None,
         };
         let grant = Grant {
@@ -331,7 +350,7 @@ impl Model {
         self.follow(resource);
         self.charge_rest(wait, attempts);
         let mut answer = None;
-        for request in wait.everyone() {
+        for request in &told {
             let granted = Granted {
                 holder: wait.holder.clone(),
                 fencing_token: token,
@@ -348,6 +367,10 @@ impl Model {
                     outcome: Outcome::Granted(granted),
                 });
             }
+        }
+        for request in &gone {
+            let outcome = no(self.held(resource, HeldReason::Detached, attempts));
+            self.tell(request, resource, &outcome);
         }
         let state = NamedState::Granted {
             resource: resource.clone(),

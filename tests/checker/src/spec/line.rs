@@ -198,12 +198,18 @@ impl Model {
             }
             let before_ms = wait.ends_ms();
             wait.polled = wait.attempts(now_ms) - 1;
-            // From now on the wait is as its newest request wants it.
-            wait.terms = Terms {
-                window_ms: now_ms - wait.joined_ms + terms.window_ms,
-                fifo: wait.terms.fifo,
-                ..terms
-            };
+            let window_ms = now_ms - wait.joined_ms + terms.window_ms;
+            if asked.is_resumed {
+                // An old request, which waits no shorter for the newer one's sake.
+                wait.terms.window_ms = wait.terms.window_ms.max(window_ms);
+            } else {
+                // From now on the wait is as its newest request wants it.
+                wait.terms = Terms {
+                    window_ms,
+                    fifo: wait.terms.fifo,
+                    ..terms
+                };
+            }
             let after_ms = wait.ends_ms();
             self.agenda.remove(&(Kind::Window, before_ms, place));
             let due = (Kind::Window, after_ms, place);
@@ -334,7 +340,7 @@ impl Model {
         Outcome::Done
     }
 
-    fn tell(&mut self, request: &Request, resource: &Resource, outcome: &Outcome) {
+    pub(super) fn tell(&mut self, request: &Request, resource: &Resource, outcome: &Outcome) {
         self.answer(Event::WaitEnded {
             operation: request.operation,
             resource: resource.clone(),

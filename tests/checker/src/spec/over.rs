@@ -7,7 +7,7 @@ use evermind_lock::limits::DETACHED_MS;
 use evermind_lock::names::{Holder, Key, Resource};
 use evermind_lock::outcome::{Event, HeldReason};
 
-use super::line::{Request, Wait};
+use super::line::Request;
 use super::{Kind, Model, Subject};
 
 /// What one entry ends, grants and detaches at most.
@@ -201,12 +201,7 @@ impl Model {
             return;
         }
         if let Some((waits_for, place)) = self.requests.get(&operation).cloned() {
-            let line = self.lines.get(&waits_for);
-            let wait = line.and_then(|line| line.get(&place));
-            let mut attached = wait.into_iter().flat_map(|wait| &wait.attached);
-            if waits_for == *resource || attached.any(|r| r.operation == operation) {
-                self.catch_up_wait(&waits_for, place);
-            }
+            self.catch_up_wait(&waits_for, place);
         }
         self.catch_up_grant(resource);
     }
@@ -219,6 +214,13 @@ impl Model {
         }
     }
 
+    /// Whether a detached request lost its place, although its wait goes on.
+    pub(super) fn is_gone(&self, detached: &Request) -> bool {
+        let OpId { node, boot, .. } = detached.operation;
+        let server = self.servers.get(&node);
+        server.is_none_or(|s| s.boot > boot || self.now_ms > s.detached_ms + DETACHED_MS)
+    }
+
     /// Whether a request still waits.
     fn is_connected(&self, request: &Request) -> bool {
         let server = self.servers.get(&request.operation.node);
@@ -226,15 +228,10 @@ impl Model {
             && !self.cut_off.contains_key(&request.caller)
     }
 
-    fn is_live(&self, wait: &Wait) -> bool {
-        wait.ends_ms() >= self.now_ms && wait.attached.iter().any(|r| self.is_connected(r))
-    }
-
-    /// How many wait that could be granted.
+    /// How many have somebody attached.
     pub(super) fn waiting(&self, resource: &Resource) -> u64 {
-        let line = self.lines.get(resource).into_iter();
-        let waits = line.flat_map(std::collections::BTreeMap::values);
-        waits.filter(|wait| self.is_live(wait)).count() as u64
+        let ready = self.ready.get(resource);
+        ready.map_or(0, |ready| ready.len() as u64)
     }
 
     /// Whether a wait can be granted as it is.
@@ -272,6 +269,7 @@ impl Model {
                 apart.push((request.operation, may_return, server.detached_ms));
             }
         }
+        apart.sort_by_key(|(operation, _, at_ms)| (*at_ms, *operation));
         for (operation, may_return, at_ms) in apart {
             self.spend();
             self.detach(operation, may_return, at_ms + DETACHED_MS);
