@@ -23,6 +23,8 @@ mod cut_off;
 mod dev;
 mod failover;
 mod followers;
+#[cfg(target_os = "linux")]
+mod gone_callers;
 mod idempotency;
 mod idle;
 mod keys_command;

@@ -154,7 +154,7 @@ impl Request {
 /// One TCP connection to a server.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    pub(crate) stream: TcpStream,
     /// Read from the socket, and not yet part of an answer.
     unread: Vec<u8>,
     invoked: Instant,

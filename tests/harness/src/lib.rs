@@ -14,6 +14,8 @@ pub mod caller;
 pub mod client;
 pub mod cluster;
 pub mod command;
+#[cfg(target_os = "linux")]
+pub mod gone;
 pub mod history;
 pub mod http;
 pub mod licence;
