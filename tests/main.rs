@@ -38,4 +38,5 @@ mod rolling;
 mod silent_nodes;
 mod soak;
 mod terminal;
+mod unreachable;
 mod waiting;

@@ -280,6 +280,15 @@ impl Core {
         }
     }
 
+    /// Gives back what was given up before its decision, if it took effect; it takes none from here
+    /// on.
+    pub(crate) fn abandon_forsaken(&self) {
+        let forsaken = self.pending().take_forsaken();
+        for attachment in forsaken {
+            self.submit_own(Action::Abandon(attachment));
+        }
+    }
+
     /// Settles the waits whose end may have passed unseen, by what the table says now.
     fn settle_doubtful(&self) {
         let doubtful = self.pending().take_doubtful();
@@ -350,14 +359,8 @@ impl Observer for Core {
 
     fn replaced(&self, progress: Progress) {
         self.progressed(&progress);
-        let forsaken = {
-            let mut pending = self.pending();
-            pending.doubt_all();
-            pending.take_forsaken()
-        };
+        self.pending().doubt_all();
         self.settle_doubtful();
-        for attachment in forsaken {
-            self.submit_own(Action::Abandon(attachment));
-        }
+        self.abandon_forsaken();
     }
 }

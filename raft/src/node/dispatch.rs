@@ -33,6 +33,10 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbo
     let mut sweeps = true;
     loop {
         sequences.clear();
+        if matches!(core.route(), Route::GiveBack { .. }) {
+            // What came of these is not learned here.
+            core.abandon_forsaken();
+        }
         // An idle node does not wake up to find that it is.
         let open = !refused.is_empty() || core.pending().has_open();
         let held = matches!(core.route(), Route::Local { .. }) && gate.is_closed();
@@ -107,6 +111,13 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient, mut inbo
                     }
                 }
             }
+            Route::GiveBack { leader, .. } => {
+                for &sequence in &sequences {
+                    if let Some(command) = next(sequence) {
+                        give_back(&peers, leader, command);
+                    }
+                }
+            }
         }
     }
 }
@@ -178,6 +189,20 @@ fn forward(core: &Arc<Core>, peers: &PeerClient, leader: NodeId, sequence: u64, 
                 core.pending().not_sent(sequence);
             }
             Err(ForwardError::Lost) => core.pending().lost(sequence),
+        }
+    });
+}
+
+/// The same where this node does not serve. It may not have learned of a change of leaders, and what
+/// fails is sent again once it is overdue: nobody waits for it.
+fn give_back(peers: &PeerClient, leader: NodeId, command: Command) {
+    let peers = peers.clone();
+    tokio::spawn(async move {
+        let given = peers.forward(leader, &command).await;
+        if let Err(ForwardError::NotLeader { leader: Some(next) }) = given
+            && next != peers.endpoint().identity.node
+        {
+            let _ = peers.forward(next, &command).await;
         }
     });
 }

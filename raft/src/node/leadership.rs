@@ -72,16 +72,20 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
             // Consensus names a dead leader until another is elected, which without a majority
             // is never.
             let counts = silence < QUORUM_SILENCE_MAX && lag < LAG_MAX;
-            if let Route::Remote { leader, .. } = route {
+            let mut fallback = Route::None;
+            if let Route::Remote { leader, term } = route {
                 let answers = peers
                     .last_heard(leader)
                     .is_some_and(|heard| heard.elapsed() < QUORUM_SILENCE_MAX);
+                if answers {
+                    fallback = Route::GiveBack { leader, term };
+                }
                 let deaf = silence >= QUORUM_SILENCE_MAX && answers;
                 deaf_since = deaf_since.filter(|_| deaf).or(deaf.then_some(at));
                 let deaf = deaf_since.is_some_and(|since| since.elapsed() >= DEAF_TOLD_AFTER);
                 tell_of(&core, leader, deaf, lag);
             }
-            let route = if counts { route } else { Route::None };
+            let route = if counts { route } else { fallback };
 
             // The clock of a term runs before anything is proposed in it, and goes on through a
             // silence of the quorum: time passed for this leader, whether or not it was heard.
@@ -122,7 +126,7 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
                 metrics.changed().await
             }
         };
-        let look = if route == Route::None {
+        let look = if matches!(route, Route::None | Route::GiveBack { .. }) {
             LOOK_EVERY
         } else {
             // Not before the silence can be too long.

@@ -26,6 +26,8 @@ use crate::api::NodeError;
 /// what a changed route or a broken connection tells is acted on at once. Doubles at each use.
 const RESEND_AFTER: Duration = Duration::from_secs(1);
 const RESEND_AFTER_MAX: Duration = Duration::from_secs(8);
+/// The same where this node does not serve: it learns of no decision, so it would send all the time.
+const GIVE_BACK_AGAIN_AFTER_MAX: Duration = Duration::from_mins(1);
 
 pub(crate) type Answer = Result<Decision, NodeError>;
 
@@ -128,11 +130,18 @@ impl Pending {
         }
     }
 
-    /// The command to send for an operation, if it is still open. Marks it as sent by `route`.
+    /// The command to send for an operation, if it is still open and may go by `route`. Marks it as
+    /// sent by it.
     pub(crate) fn send(&mut self, sequence: u64, route: Route, now: Instant) -> Option<Command> {
         let answered_below = self.answered_below;
         let id = self.id(sequence);
         let open = self.slot(sequence)?;
+        // A caller's release is not among them: better that the caller is told that nothing was done,
+        // and asks another node, than that it waits here for an outcome that this node does not learn.
+        let gives_back = matches!(open.action, Action::Abandon(_) | Action::DetachNode { .. });
+        if matches!(route, Route::GiveBack { .. }) && !gives_back {
+            return None;
+        }
         open.sent = Some((route, now));
         open.sendings += 1;
         Some(Command {
@@ -170,6 +179,10 @@ impl Pending {
     /// route, and those whose decision is overdue.
     pub(crate) fn due(&mut self, route: Route, now: Instant) -> Vec<u64> {
         let base = self.answered_below;
+        let patience_max = match route {
+            Route::GiveBack { .. } => GIVE_BACK_AGAIN_AFTER_MAX,
+            _ => RESEND_AFTER_MAX,
+        };
         let mut due = Vec::new();
         let mut expired = Vec::new();
         for (slot, sequence) in self.open.iter_mut().zip(base..) {
@@ -181,8 +194,8 @@ impl Pending {
             match open.sent {
                 None => due.push(sequence),
                 Some((by, at)) => {
-                    let patience = RESEND_AFTER * (1 << open.sendings.clamp(1, 4)) / 2;
-                    if by != route || now >= at + patience.min(RESEND_AFTER_MAX) {
+                    let patience = RESEND_AFTER * (1 << open.sendings.clamp(1, 7)) / 2;
+                    if by != route || now >= at + patience.min(patience_max) {
                         open.uncertain = true;
                         due.push(sequence);
                     }

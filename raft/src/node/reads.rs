@@ -91,7 +91,7 @@ async fn confirm(core: &Core, raft: &Raft, peers: &PeerClient) -> Result<(), Nod
         let _ = timeout_at(
             deadline.min(
                 Instant::now()
-                    + if by == Route::None {
+                    + if matches!(by, Route::None | Route::GiveBack { .. }) {
                         LEADER_PATIENCE
                     } else {
                         TRY_AGAIN_AFTER
@@ -105,7 +105,7 @@ async fn confirm(core: &Core, raft: &Raft, peers: &PeerClient) -> Result<(), Nod
 
 async fn read_index(by: Route, raft: &Raft, peers: &PeerClient) -> Option<u64> {
     match by {
-        Route::None => None,
+        Route::None | Route::GiveBack { .. } => None,
         Route::Local { .. } => local_read_index(raft).await,
         // Bounded by the peer transport.
         Route::Remote { leader, .. } => Some(peers.read_index(leader).await.ok()?.index),

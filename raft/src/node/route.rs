@@ -20,13 +20,21 @@ pub(crate) enum Route {
         /// Its term.
         term: u64,
     },
+    /// Another leads and answers this node, and this node does not serve: it would not apply what
+    /// was granted. Only what gives back is sent.
+    GiveBack {
+        /// Who leads.
+        leader: NodeId,
+        /// Its term.
+        term: u64,
+    },
 }
 
 impl Route {
-    /// Who leads.
+    /// Who leads, where this node serves.
     pub(crate) fn leader(self, me: NodeId) -> Option<NodeId> {
         match self {
-            Route::None => None,
+            Route::None | Route::GiveBack { .. } => None,
             Route::Local { .. } => Some(me),
             Route::Remote { leader, .. } => Some(leader),
         }

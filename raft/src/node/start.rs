@@ -124,12 +124,7 @@ impl Node {
         ));
         let founders = config.initial_cluster.keys().copied().collect();
         for_consensus(&background, &core, &raft, timing, founders);
-        background.spawn(dispatch::run(
-            Arc::clone(&core),
-            raft.clone(),
-            peers.clone(),
-            inbox,
-        ));
+        background.spawn(dispatch::run(Arc::clone(&core), raft.clone(), peers, inbox));
         background.spawn(upkeep::catch_up(
             Arc::clone(&core),
             reads.clone(),
@@ -145,7 +140,7 @@ impl Node {
             config.log_bytes_kept,
         ));
         let (steered, book) = (Arc::clone(&core), addresses.clone());
-        let steward = Steward::new(steered, raft.clone(), peers, book, founding);
+        let steward = Steward::new(steered, raft.clone(), book, founding);
         background.spawn(steward.run());
         let checkpoints = start_checkpoints(&core, checkpointer, &seams);
         background.spawn(upkeep::tick_checkpoints(

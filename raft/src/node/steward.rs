@@ -3,12 +3,14 @@
 //!
 //! An idle cluster without leases proposes nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use evermind_lock::command::{Action, Command, KeyHash, Member, NodeId};
 use evermind_lock::names::IdentityId;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
@@ -17,7 +19,7 @@ use super::clock::READ_EVERY;
 use super::core::{Core, lock};
 use super::dispatch::propose;
 use super::route::Route;
-use crate::peer::{AddressBook, PeerClient};
+use crate::peer::AddressBook;
 
 /// While leases live, time is carried into the log at least this often: it bounds by how much a
 /// failover lengthens them.
@@ -27,9 +29,11 @@ const TICK_MS: u64 = 1_000;
 /// answering 20,000 callers, leaves the processors to others for most of it.
 const PIECE_EVERY: Duration = Duration::from_millis(15);
 
-/// A node that was not heard from for this long is taken for dead: its callers' places in line are
-/// passed over until they come back. Longer than the silence that a leader keeps, and the others with
-/// it, when it looks whether anyone hears it.
+/// A node that has acknowledged nothing of this leader's for this long is taken for dead: its callers'
+/// places in line are passed over until they come back. That the node talks to its leader is not
+/// enough: what the leader does not bring there is not applied there, and a grant would be nobody's.
+/// Longer than such a node serves, and than the silence that a leader keeps, and the others with it,
+/// when it looks whether anyone hears it.
 const SILENCE_MAX: Duration = Duration::from_millis(1_600);
 
 /// Before what consensus refused is proposed again: it does so for a moment after an election.
@@ -47,7 +51,6 @@ pub(crate) struct Founding {
 pub(crate) struct Steward {
     core: Arc<Core>,
     raft: Raft,
-    peers: PeerClient,
     addresses: AddressBook,
     founding: Founding,
     /// Whether consensus refused a proposal.
@@ -58,14 +61,12 @@ impl Steward {
     pub(crate) fn new(
         core: Arc<Core>,
         raft: Raft,
-        peers: PeerClient,
         addresses: AddressBook,
         founding: Founding,
     ) -> Self {
         Self {
             core,
             raft,
-            peers,
             addresses,
             founding,
             refused: Arc::default(),
@@ -78,7 +79,7 @@ impl Steward {
         loop {
             let term = match *route.borrow_and_update() {
                 Route::Local { term } => Some(term),
-                Route::None | Route::Remote { .. } => None,
+                Route::None | Route::Remote { .. } | Route::GiveBack { .. } => None,
             };
             match term {
                 Some(term) => tokio::select! {
@@ -254,8 +255,19 @@ impl Steward {
         })
     }
 
-    /// Nodes that have callers in line and are gone, or were started anew since.
+    /// Nodes that have callers in line and are not reached, or were started anew since.
     fn silent(&self, leading_since: Instant) -> Vec<Action> {
+        let leading = leading_since.elapsed();
+        let (acked, quorum) = {
+            let metrics = self.raft.metrics();
+            let now = metrics.borrow_watched();
+            let acked = now.heartbeat.iter().flatten();
+            let acked = acked.filter_map(|(node, at)| Some((*node, at.as_ref()?.elapsed())));
+            let quorum = now.last_quorum_acked.map_or(leading, |at| at.elapsed());
+            (acked.collect::<BTreeMap<_, _>>(), quorum)
+        };
+        // It is this node that stood still, or is cut off: it does not know of the others.
+        let is_reached = quorum <= SILENCE_MAX;
         let attached: Vec<(NodeId, u64)> = self
             .core
             .table
@@ -265,15 +277,11 @@ impl Steward {
             if *node == self.core.me {
                 return *boot < self.core.boot;
             }
-            let heard = self
-                .peers
-                .last_heard(*node)
-                .unwrap_or(leading_since)
-                .max(leading_since);
+            let silence = acked.get(node).map_or(leading, |acked| leading.min(*acked));
             let restarted = contacts
                 .get(node)
                 .is_some_and(|contact| contact.boot > *boot);
-            restarted || heard.elapsed() > SILENCE_MAX
+            restarted || (is_reached && silence > SILENCE_MAX)
         });
         gone.map(|(node, boot)| Action::DetachNode { node, boot })
             .collect()

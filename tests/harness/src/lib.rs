@@ -22,6 +22,7 @@ pub mod licence;
 pub mod load;
 pub mod ports;
 pub mod process;
+pub mod relay;
 pub mod terminal;
 pub mod until;
 pub mod waiter;

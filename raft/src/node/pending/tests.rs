@@ -82,6 +82,32 @@ async fn an_operation_is_sent_again_by_another_route_under_its_own_id() {
 }
 
 #[tokio::test]
+async fn a_node_that_does_not_serve_sends_only_what_gives_back() {
+    const GIVE_BACK: Route = Route::GiveBack { leader: 2, term: 5 };
+    let mut pending = Pending::new(1, 4);
+    let (caller, _answered) = oneshot::channel();
+    let asked = pending.open(acquire(), None, Some(caller)).unwrap();
+    let gone = Action::Abandon(Attachment {
+        operation: asked,
+        resource: resource(),
+        holder: Holder::new("h").unwrap(),
+    });
+    let gone = pending.open(gone, None, None).unwrap();
+    let now = Instant::now();
+    assert!(pending.send(asked.sequence, GIVE_BACK, now).is_none());
+    assert!(pending.send(gone.sequence, GIVE_BACK, now).is_some());
+    // It learns of no decision: what is sent again every few seconds is sent for nothing.
+    for _ in 0..6 {
+        pending.send(gone.sequence, GIVE_BACK, now);
+    }
+    let later = now + Duration::from_secs(30);
+    assert_eq!(pending.due(GIVE_BACK, later), [asked.sequence]);
+    // Both are sent once it serves again.
+    let both = [asked.sequence, gone.sequence];
+    assert_eq!(pending.due(LEADER_2, later), both);
+}
+
+#[tokio::test]
 async fn answered_below_never_passes_an_open_operation() {
     let mut pending = Pending::new(1, 1);
     let now = Instant::now();
