@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::Raft;
 use super::core::{Contact, Core, lock};
 use super::dispatch::propose_forwarded;
+use super::following::Said;
 use super::route::Route;
 use crate::peer::origin::{BOOT_STEP_MAX, is_plausible};
 use crate::peer::{
@@ -233,10 +234,13 @@ impl SnapshotSink for Incoming {
 
 impl Core {
     fn heard_leader(&self, from: NodeId, request: &AppendEntriesRequest<TypeConfig>) {
-        let committed = request.leader_commit.map_or(0, |id| id.index);
+        let said = Said {
+            leader: from,
+            term: request.vote.leader_id.term,
+            committed: request.leader_commit.map_or(0, |id| id.index),
+        };
         let applied = *self.applied.borrow();
-        self.following
-            .heard(from, committed, applied, Instant::now());
+        self.following.heard(said, applied, Instant::now());
     }
 
     /// The leader counts on entries that this node's log lacks.

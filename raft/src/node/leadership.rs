@@ -64,7 +64,7 @@ pub(crate) async fn run(core: Arc<Core>, raft: Raft, peers: PeerClient) {
                 }
                 (_, Some(leader)) if leader != core.me => {
                     lag = core.following.lag(leader, *core.applied.borrow(), at);
-                    let silence = core.following.silence(leader, at);
+                    let silence = core.following.silence(leader, term, at);
                     (Route::Remote { leader, term }, silence)
                 }
                 _ => (Route::None, Duration::MAX),
