@@ -277,6 +277,18 @@ mod tests {
     }
 
     #[test]
+    fn so_many_that_are_being_closed_stop_accepting() {
+        let places = Arc::new(Places::new(4));
+        let mut taken = Vec::new();
+        while !places.is_clearing() {
+            taken.push(places.take(address(1)));
+            assert!(taken.len() <= LEAVING_MAX + 1);
+        }
+        taken.swap_remove(0);
+        assert!(!places.is_clearing());
+    }
+
+    #[test]
     fn a_key_that_is_shown_too_late_keeps_no_place() {
         let places = Arc::new(Places::new(4));
         let first = places.take(address(1));

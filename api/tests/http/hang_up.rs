@@ -14,6 +14,7 @@ use http::Request;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::fake::{API_KEY, Answer, Ends, Fake};
 use crate::server::{BODY, Server, head, post, read_one, read_to_close, right_headers, within};
@@ -116,8 +117,11 @@ async fn a_grant_after_a_wait_is_handed_over_once() {
     assert_eq!(server.fake.ends().abandoned, 0);
 }
 
-/// A connection whose end the system knows of and the runtime does not yet.
-struct Ended(DuplexStream);
+/// A connection of which the system may know the end before the runtime does.
+struct Ended {
+    stream: DuplexStream,
+    is_known: bool,
+}
 
 struct One(Option<Ended>);
 
@@ -134,7 +138,7 @@ impl Listen for One {
 
 impl Socket for Ended {
     fn has_ended(&self) -> bool {
-        true
+        self.is_known
     }
 }
 
@@ -144,7 +148,7 @@ impl AsyncRead for Ended {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
@@ -154,28 +158,22 @@ impl AsyncWrite for Ended {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
 #[tokio::test]
 async fn a_grant_after_a_wait_is_not_written_to_a_caller_that_has_just_gone() {
     for (answer, written) in [(granted_after_a_wait(), false), (Answer::Grant, true)] {
-        let fake = Fake::new(answer);
-        let app = App::new(fake.clone(), Limits::default(), Access::default());
-        let (mut caller, socket) = tokio::io::duplex(4_096);
-        let listener = One(Some(Ended(socket)));
-        let serving = tokio::spawn(evermind_api::serve(listener, app, std::future::pending()));
-        let request = post("/lock/acquire", &right_headers(), BODY);
-        caller.write_all(&request).await.unwrap();
+        let (fake, mut caller, serving) = served(answer, true).await;
         let mut bytes = Vec::new();
         let _ = within(caller.read_to_end(&mut bytes)).await;
         assert_eq!(!bytes.is_empty(), written);
@@ -183,6 +181,37 @@ async fn a_grant_after_a_wait_is_not_written_to_a_caller_that_has_just_gone() {
         assert_eq!(fake.ends().handed_over, usize::from(written));
         serving.abort();
     }
+}
+
+/// A caller that has asked for a lock, on a connection that is not the system's.
+async fn served(answer: Answer, is_known: bool) -> (Fake, DuplexStream, JoinHandle<()>) {
+    // A grace that no slow machine outlasts.
+    let limits = Limits {
+        half_close_grace: Duration::from_secs(30),
+        ..Limits::default()
+    };
+    let fake = Fake::new(answer);
+    let app = App::new(fake.clone(), limits, Access::default());
+    let (mut caller, stream) = tokio::io::duplex(4_096);
+    let listener = One(Some(Ended { stream, is_known }));
+    let serving = tokio::spawn(evermind_api::serve(listener, app, std::future::pending()));
+    let request = post("/lock/acquire", &right_headers(), BODY);
+    caller.write_all(&request).await.unwrap();
+    (fake, caller, serving)
+}
+
+#[tokio::test]
+async fn a_grant_after_a_wait_is_not_written_to_a_caller_that_has_half_closed() {
+    let (fake, mut caller, serving) = served(Answer::Wait, false).await;
+    within(fake.until(|ends| ends.begun == 1)).await;
+    caller.shutdown().await.unwrap();
+    fake.answer(granted_after_a_wait());
+    let mut bytes = Vec::new();
+    let _ = within(caller.read_to_end(&mut bytes)).await;
+    assert!(bytes.is_empty());
+    within(fake.until(|ends| ends.abandoned == 1)).await;
+    assert_eq!(fake.ends().handed_over, 0);
+    serving.abort();
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 //! Reads, health, and paths that lead nowhere.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use axum::body::Body;
+use evermind_api::{Access, App, Limits};
 use evermind_raft::api::NodeError;
+use http::Request;
 use serde_json::json;
 
-use crate::fake::Answer;
+use crate::fake::{API_KEY, Answer, Fake};
 use crate::server::{Reply, Server};
 
 #[tokio::test]
@@ -47,6 +51,32 @@ async fn one_lock_by_query_whatever_its_key() {
 
     let free = server.get("/v1/locks?key=free").await;
     assert_eq!((free.status, free.code().as_str()), (404, "lock_not_found"));
+}
+
+#[tokio::test]
+async fn listings_that_are_not_read_are_bounded() {
+    let app = App::new(
+        Fake::new(Answer::Grant),
+        Limits::default(),
+        Access::default(),
+    );
+    let list = || {
+        let request = Request::get("/v1/locks")
+            .header("host", "t")
+            .header("authorization", format!("Bearer {API_KEY}"));
+        let request = request.body(Body::empty()).unwrap();
+        app.call(request, Ipv4Addr::LOCALHOST.into())
+    };
+    let mut unread = Vec::new();
+    for _ in 0..16 {
+        unread.push(list().await);
+    }
+    assert!(unread.iter().all(|answer| answer.status() == 200));
+    let refused = list().await;
+    assert_eq!(refused.status(), 429);
+    assert!(refused.headers().contains_key("retry-after"));
+    unread.pop();
+    assert_eq!(list().await.status(), 200);
 }
 
 #[tokio::test]

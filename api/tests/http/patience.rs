@@ -243,7 +243,7 @@ async fn a_node_that_never_answers_is_504() {
 #[tokio::test]
 async fn who_asks_and_does_not_read_is_cut_off() {
     let server = Server::with(Answer::Grant, short()).await;
-    let mut stream = server.connect().await;
+    let mut stream = server.connect_with_small_buffer().await;
     let asks =
         format!("GET /v1/cluster HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {API_KEY}\r\n\r\n");
     let asks = asks.repeat(100);
@@ -253,18 +253,24 @@ async fn who_asks_and_does_not_read_is_cut_off() {
 
 #[tokio::test]
 async fn a_byte_now_and_then_buys_a_slow_reader_no_time() {
-    let server = Server::with(Answer::Grant, short()).await;
-    let (mut reader, mut writer) = server.connect().await.into_split();
-    let asks =
-        format!("GET /v1/cluster HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {API_KEY}\r\n\r\n");
-    let asks = asks.repeat(100);
-    // Far below 16 KiB a second, and never silent for as long as a reader may be.
-    let trickle = tokio::spawn(async move {
-        let mut some = [0; 512];
-        while matches!(reader.read(&mut some).await, Ok(1..)) {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    });
-    within(async { while writer.write_all(asks.as_bytes()).await.is_ok() {} }).await;
-    trickle.abort();
+    let limits = Limits {
+        write_timeout: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let server = Server::with(Answer::Grant, limits).await;
+    let mut stream = server.connect_with_small_buffer().await;
+    // An answer of more than 64 KiB.
+    stream
+        .write_all(b"GET /openapi.json HTTP/1.1\r\nhost: t\r\n\r\n")
+        .await
+        .unwrap();
+    // Some 5 KiB a second, and never silent for as long as a reader may be: a window this small opens
+    // again every few reads.
+    let mut some = [0; 512];
+    let mut read = 0;
+    while let Ok(bytes @ 1..) = stream.read(&mut some).await {
+        read += bytes;
+        assert!(read < 32 * 1024, "it is read on and on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

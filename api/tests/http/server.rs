@@ -6,7 +6,7 @@ use std::time::Duration;
 use evermind_api::{Access, AdminToken, App, Limits, serve};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -43,6 +43,9 @@ impl Server {
     pub(crate) async fn open_to(origins: &[&str], answer: Answer, limits: Limits) -> Self {
         let fake = Fake::new(answer);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // What a caller does not read is soon more than the kernel keeps, and the kernel says so of every
+        // few bytes.
+        rustix::net::sockopt::set_socket_send_buffer_size(&listener, 4 * 1024).unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, wanted) = oneshot::channel();
         let access = Access {
@@ -72,6 +75,13 @@ impl Server {
 
     pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// A caller of which the kernel keeps little that it does not read.
+    pub(crate) async fn connect_with_small_buffer(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 * 1024).unwrap();
+        socket.connect(self.address).await.unwrap()
     }
 
     /// Writes the bytes, and reads until the server closes.
