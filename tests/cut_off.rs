@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::harness::cluster::NODES;
+use crate::harness::http::Connection;
 use crate::harness::waiter::Waiter;
 use crate::harness::{TestCluster, until};
 
@@ -192,4 +194,59 @@ fn a_lease_ends_on_time_on_a_quiet_cluster() {
         late[late.len() / 2] < Duration::from_millis(100),
         "{late:?}"
     );
+}
+
+/// As above, and what it missed is gone from the log: it is sent a snapshot, which does not say how
+/// the wait ended.
+#[test]
+fn a_wait_goes_on_after_its_node_stood_still_and_was_sent_a_snapshot() {
+    let cluster = TestCluster::prepare_with(&["--log-bytes-kept", "20000"]);
+    for id in NODES {
+        cluster.node(id).start();
+    }
+    cluster.await_ready();
+    let (leader, frozen) = (cluster.leader(), cluster.followers()[0]);
+    let client = cluster.client(leader);
+    client.take("k", "holder", 600_000);
+    let waiter = Waiter::join(&cluster.client(frozen), "k", "w", 1).in_background();
+    cluster.pause(frozen);
+    let began = Instant::now();
+    // Twice what stays behind a snapshot: so much is purged at a time.
+    thread::scope(|scope| {
+        for number in 0..96 {
+            let client = &client;
+            scope.spawn(move || {
+                let mut connection = Connection::open(client.address).unwrap();
+                let key = format!("k-{number}");
+                let take = json!({ "key": key, "uuid": "u", "lease": 60_000, "retryAttempts": 0 });
+                let take = client.request("/lock/acquire", &take);
+                let release = json!({ "key": key, "uuid": "u" });
+                let release = client.request("/lock/release", &release);
+                for _ in 0..106 {
+                    for request in [&take, &release] {
+                        let answer = connection.call(request, SOON).unwrap();
+                        assert_eq!(answer.status, 200, "{answer}");
+                    }
+                }
+            });
+        }
+    });
+    // Its place goes 3 s after it was detached.
+    thread::sleep(Duration::from_secs(7).saturating_sub(began.elapsed()));
+    assert_eq!(client.waiting("k"), Some(0));
+    cluster.resume(frozen);
+    until("it waits again", SOON, || {
+        (client.waiting("k") == Some(1)).then_some(())
+    });
+    let snapshots = cluster.node(frozen).data_dir.join("snapshot");
+    let mut files = std::fs::read_dir(snapshots).unwrap().flatten();
+    let was_sent = files.any(|file| {
+        file.path()
+            .extension()
+            .is_some_and(|end| end == "installed")
+    });
+    assert!(was_sent, "it was sent the log");
+    assert_eq!(client.release("k", "holder").status, 200);
+    let granted = waiter.join().unwrap();
+    assert_eq!(granted.status, 200, "{granted}");
 }

@@ -83,13 +83,54 @@ pub struct Acquisition {
     stage: Stage,
     resource: Resource,
     holder: Holder,
-    /// What was asked for, if it may stand in line: see [`Acquisition::resume`].
+    /// What was asked for, if it may stand in line: see [`Asked::resume`].
     asked: Option<Asked>,
 }
 
 struct Asked {
     acquire: Acquire,
     since: Instant,
+}
+
+impl Asked {
+    /// This node stood still, or was cut off, for longer than a place is kept: it was taken for dead,
+    /// and its callers with it. This caller is still there, so it takes a place again for the rest of
+    /// its window, which comes along. `None`: what was decided is something else, or its window is
+    /// over.
+    fn resume(&self, decided: &Answer, waited: Duration) -> Option<(Resume, Duration)> {
+        let window = Duration::from_millis(self.acquire.window_ms);
+        let rest = window.checked_sub(waited).filter(|rest| !rest.is_zero())?;
+        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        let attempts = match decided {
+            Ok(Decision {
+                outcome:
+                    Outcome::Refused(Refusal::LockHeld {
+                        reason: HeldReason::Detached,
+                        attempts,
+                        ..
+                    }),
+                ..
+            }) => *attempts,
+            // The end of the wait was in a snapshot, and what it was charged with it: no more than
+            // polling would have cost until now.
+            Err(NodeError::Unknown) => {
+                let Acquire {
+                    retry_attempts,
+                    window_ms,
+                    ..
+                } = self.acquire;
+                let polls = (waited_ms * u64::from(retry_attempts)).div_ceil(window_ms);
+                u32::try_from(polls).unwrap_or(retry_attempts) + 1
+            }
+            _ => return None,
+        };
+        let resume = Resume {
+            acquire: self.acquire.clone(),
+            waited_ms,
+            attempts,
+        };
+        Some((resume, rest))
+    }
 }
 
 enum Stage {
@@ -135,31 +176,10 @@ impl Acquisition {
         Operation::start(core, action, window, attachment)
     }
 
-    /// This node stood still, or was cut off, for longer than a place is kept: it was taken for dead,
-    /// and its callers with it. This caller is still there, so it takes a place again for the rest of
-    /// its window. `None`: what was decided is something else, or its window is over.
+    /// Goes on with a wait whose place is gone: see [`Asked::resume`].
     fn resume(&self, core: &Arc<Core>, decided: &Answer) -> Option<Operation> {
-        let Ok(Decision {
-            outcome:
-                Outcome::Refused(Refusal::LockHeld {
-                    reason: HeldReason::Detached,
-                    attempts,
-                    ..
-                }),
-            ..
-        }) = decided
-        else {
-            return None;
-        };
         let asked = self.asked.as_ref()?;
-        let window = Duration::from_millis(asked.acquire.window_ms);
-        let waited = asked.since.elapsed();
-        let rest = window.checked_sub(waited).filter(|rest| !rest.is_zero())?;
-        let resume = Resume {
-            acquire: asked.acquire.clone(),
-            waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
-            attempts: *attempts,
-        };
+        let (resume, rest) = asked.resume(decided, asked.since.elapsed())?;
         // A node that stops leaves it at what was decided.
         self.open(core, Action::Resume(resume), rest).ok()
     }
@@ -236,5 +256,41 @@ impl Acquisition {
             resource: self.resource.clone(),
             holder: self.holder.clone(),
         }));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use evermind_lock::command::KeyId;
+    use evermind_lock::names::Key;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_whose_end_nobody_saw_goes_on_for_the_rest_of_its_window() {
+        let acquire = Acquire {
+            caller: KeyId(1),
+            key: Key::new("k").unwrap(),
+            holder: Holder::new("h").unwrap(),
+            lease_ms: 1_000,
+            retry_attempts: 20,
+            window_ms: 10_000,
+            fifo: false,
+            idempotency: None,
+        };
+        let asked = Asked {
+            acquire: acquire.clone(),
+            since: Instant::now(),
+        };
+        let unseen = Err(NodeError::Unknown);
+        let (resume, rest) = asked.resume(&unseen, Duration::from_secs(4)).unwrap();
+        assert_eq!(rest, Duration::from_secs(6));
+        assert_eq!((resume.waited_ms, resume.attempts), (4_000, 9));
+        assert_eq!(resume.acquire, acquire);
+        let over = Duration::from_millis(acquire.window_ms);
+        assert!(asked.resume(&unseen, over).is_none());
+        let stopping = Err(NodeError::Stopping);
+        assert!(asked.resume(&stopping, Duration::ZERO).is_none());
     }
 }

@@ -320,6 +320,8 @@ impl Core {
                     log_index: *self.applied.borrow(),
                     outcome: Outcome::Granted(granted),
                 }),
+                // Its place was dropped, or it was granted and the lease has ended: its acquisition
+                // goes on with what is left of the window.
                 AttachmentState::Gone => Err(NodeError::Unknown),
             };
             self.pending().settle(attachment.operation.sequence, answer);
