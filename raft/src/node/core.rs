@@ -160,8 +160,25 @@ impl Core {
 
     /// Has a command of the node's own carried out, some time, at most once.
     pub(crate) fn submit_own(&self, action: Action) {
-        if let Err(error) = self.submit(action, None, None, |_| None) {
-            tracing::warn!(%error, "a hang-up could not be passed on; its wait ends with its window, its grant with its lease");
+        let mut pending = self.pending();
+        if self.stopping.load(Ordering::Acquire) {
+            drop(pending);
+            if self.complaints.may(self.me, "stops with hang-ups") {
+                tracing::warn!(
+                    "the node stops, and does not pass every hang-up on: a wait ends with its window, a grant with its lease"
+                );
+            }
+            return;
+        }
+        let opened = pending.open_own(action);
+        drop(pending);
+        if let Some(id) = opened {
+            // The dispatcher ends with the process only.
+            let _ = self.outbox.send(id.sequence);
+        } else if self.complaints.may(self.me, "full of open operations") {
+            tracing::warn!(
+                "as many operations are open as may be: hang-ups are passed on once some are decided"
+            );
         }
     }
 

@@ -70,6 +70,9 @@ pub(crate) struct Pending {
     answered_below: u64,
     /// `open[i]` has the sequence `answered_below + i`; `None`: answered.
     open: VecDeque<Option<Open>>,
+    /// The node's own commands that there is no room for among these. Each stands for a caller that
+    /// was let in, and none is let in meanwhile.
+    own: VecDeque<Action>,
     waits: HashMap<u64, Wait>,
     forsaken: BTreeMap<u64, Attachment>,
     /// How many of `waits` are doubtful, at most.
@@ -92,6 +95,7 @@ impl Pending {
             boot,
             answered_below: 1,
             open: VecDeque::new(),
+            own: VecDeque::new(),
             waits: HashMap::new(),
             forsaken: BTreeMap::new(),
             doubtful: 0,
@@ -105,9 +109,34 @@ impl Pending {
         expires: Option<Instant>,
         caller: Option<oneshot::Sender<Answer>>,
     ) -> Option<OpId> {
-        if self.open.len() as u64 + self.waits.len() as u64 >= OPEN_OPERATIONS_MAX {
-            return None;
+        let all = self.open.len() + self.waits.len() + self.own.len();
+        (OPEN_OPERATIONS_MAX > all as u64).then(|| self.push(action, expires, caller))
+    }
+
+    /// Opens an operation that the node itself wants done, however many wait. `None`: it is opened
+    /// once there is room.
+    pub(crate) fn open_own(&mut self, action: Action) -> Option<OpId> {
+        self.own.push_back(action);
+        self.open_next_own()
+    }
+
+    /// The newest that was opened.
+    fn open_next_own(&mut self) -> Option<OpId> {
+        let mut newest = None;
+        while OPEN_OPERATIONS_MAX > self.open.len() as u64
+            && let Some(action) = self.own.pop_front()
+        {
+            newest = Some(self.push(action, None, None));
         }
+        newest
+    }
+
+    fn push(
+        &mut self,
+        action: Action,
+        expires: Option<Instant>,
+        caller: Option<oneshot::Sender<Answer>>,
+    ) -> OpId {
         let id = self.id(self.answered_below + self.open.len() as u64);
         self.open.push_back(Some(Open {
             action,
@@ -119,7 +148,7 @@ impl Pending {
             caller,
             attachment: None,
         }));
-        Some(id)
+        id
     }
 
     /// Says what an acquire is attached to, once its id is known.
@@ -340,42 +369,6 @@ impl Pending {
         }
     }
 
-    /// A snapshot replaced the table: the ends of waits may have passed unseen.
-    pub(crate) fn doubt_all(&mut self) {
-        for wait in self.waits.values_mut() {
-            wait.doubtful = true;
-        }
-        self.doubtful = self.waits.len();
-        for open in self.open.iter_mut().flatten() {
-            open.sendings = open.sendings.max(2);
-            open.sent = None;
-            open.uncertain = true;
-        }
-    }
-
-    /// Whether any wait's end may have passed unseen.
-    pub(crate) fn has_doubtful(&self) -> bool {
-        self.doubtful > 0
-    }
-
-    /// The waits whose end may have passed unseen, with their API keys; each is asked about once.
-    pub(crate) fn take_doubtful(&mut self) -> Vec<(Attachment, KeyId)> {
-        self.doubtful = 0;
-        let doubtful = |wait: &mut Wait| {
-            let was = std::mem::take(&mut wait.doubtful);
-            was.then(|| (wait.attachment.clone(), wait.key))
-        };
-        self.waits.values_mut().filter_map(doubtful).collect()
-    }
-
-    /// Ends a wait whose own end passed unseen.
-    pub(crate) fn settle(&mut self, sequence: u64, answer: Answer) {
-        if let Some(wait) = self.waits.remove(&sequence) {
-            // The caller may be gone: then its acquisition gave the wait up already.
-            let _ = wait.caller.send(answer);
-        }
-    }
-
     /// What was given up before its decision, and may have taken effect unseen.
     pub(crate) fn take_forsaken(&mut self) -> Vec<Attachment> {
         std::mem::take(&mut self.forsaken).into_values().collect()
@@ -384,6 +377,7 @@ impl Pending {
     /// Answers everything with an error: the node stops. No sequence is used again.
     pub(crate) fn fail_all(&mut self) {
         self.answered_below += self.open.len() as u64;
+        self.own.clear();
         for open in self.open.drain(..).flatten() {
             if let Some(caller) = open.caller {
                 let unknown = open.sent.is_some() || open.uncertain;
@@ -421,9 +415,12 @@ impl Pending {
             self.open.pop_front();
             self.answered_below += 1;
         }
+        // What is opened here is sent as overdue.
+        self.open_next_own();
         open
     }
 }
 
+mod doubtful;
 #[cfg(test)]
 mod tests;

@@ -262,3 +262,38 @@ async fn a_stopping_node_uses_no_sequence_again() {
     let (next, _keep) = open(&mut pending);
     assert!(next.sequence > first.sequence);
 }
+
+/// Each wait of a node that was taken for dead has one command of the node's own, and each hang-up.
+#[tokio::test]
+async fn no_command_of_the_nodes_own_is_lost_where_there_is_no_room() {
+    let mut pending = Pending::new(1, 1);
+    let mut after = Aftermath::default();
+    let (first, _answered) = open(&mut pending);
+    let mut waiting = Vec::new();
+    while pending.open.len() + pending.waits.len() < 65_536 {
+        let (id, answered) = open(&mut pending);
+        pending.decided(id, &queued(), &mut after);
+        waiting.push((id, answered));
+    }
+    assert!(waiting.len() > 32_000);
+    assert!(pending.open(acquire(), None, None).is_none(), "full");
+    let mut opened = 0;
+    for _ in 0..2 {
+        for (id, _) in &waiting {
+            pending.detached(*id, &mut after);
+            let attachment = after.reattach.pop().unwrap();
+            opened += u64::from(pending.open_own(Action::Reattach(attachment)).is_some());
+        }
+    }
+    assert_eq!(pending.open.len(), 65_536);
+    let queue = pending.own.len() as u64;
+    assert_eq!(opened + queue, 2 * waiting.len() as u64);
+    assert!(pending.open(acquire(), None, None).is_none(), "full");
+    // What stood in the way is decided: there is room, and they are sent.
+    pending.decided(first, &granted(), &mut after);
+    assert!(pending.own.is_empty());
+    assert_eq!(
+        pending.due(LEADER_2, Instant::now()).len() as u64,
+        opened + queue
+    );
+}
