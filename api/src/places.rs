@@ -20,14 +20,13 @@ pub const LEAVING_MAX: usize = 32;
 
 /// The connections of one node, up to a limit.
 ///
-/// A connection that has not shown a valid key yet keeps its place only while there is room: at most
-/// a quarter of all places for the connections of one address (of one /64 in IPv6), and when all
-/// places are taken, those of the address that has most of them go first, the one that was idle
-/// longest before the others. A connection that has shown a valid key keeps its place, and counts for no
+/// A connection that has not shown a valid key yet keeps its place only while there is room. When all
+/// places are taken, those of the address (of the /64 in IPv6) that has most of them go first, the one
+/// that was idle longest before the others: many that come at once are served while there is room, and
+/// one address cannot keep others out. A connection that has shown a valid key keeps its place, and counts for no
 /// address: from the moment the key is known, before its request is answered. A wait may take minutes.
 pub(crate) struct Places {
     max: usize,
-    share: usize,
     state: Mutex<State>,
 }
 
@@ -36,13 +35,21 @@ struct State {
     /// Taken places, the reserve not counted.
     taken: usize,
     leaving: usize,
-    /// For each network its connections without a key, the one that was idle longest first.
-    keyless: HashMap<IpAddr, BTreeMap<u64, Arc<Standing>>>,
-    /// How many each network has in `keyless`.
-    sizes: BTreeSet<(usize, IpAddr)>,
-    /// Connections for the health paths, the oldest first.
-    health: BTreeMap<u64, Arc<Standing>>,
+    /// Connections without a key, in the order of how long they were idle.
+    keyless: Crowd,
+    /// Connections for the health paths, in the order of their age.
+    health: Crowd,
     next: u64,
+}
+
+/// Connections of which one may have to go, by their networks.
+#[derive(Default)]
+struct Crowd {
+    /// Of each network, the one that goes first before the others.
+    of: HashMap<IpAddr, BTreeMap<u64, Arc<Standing>>>,
+    /// How many each network has.
+    sizes: BTreeSet<(usize, IpAddr)>,
+    count: usize,
 }
 
 /// What a connection has shown. Changed under the lock of [`Places`].
@@ -73,7 +80,6 @@ impl Places {
     pub(crate) fn new(max: usize) -> Self {
         Self {
             max,
-            share: (max / 4).max(1),
             state: Mutex::default(),
         }
     }
@@ -82,14 +88,11 @@ impl Places {
     pub(crate) fn take(self: &Arc<Self>, from: IpAddr) -> Place {
         let network = network(from);
         let mut state = self.state();
-        let own = state.keyless.get(&network).map_or(0, BTreeMap::len);
-        if own >= self.share {
-            state.evict_of(network);
-        }
         if state.taken >= self.max
-            && let Some(&(_, largest)) = state.sizes.last()
+            && let Some(idle) = state.keyless.make_room(network)
         {
-            state.evict_of(largest);
+            state.taken -= 1;
+            state.evict(&idle);
         }
         let is_health = state.taken >= self.max;
         let order = state.order();
@@ -101,15 +104,16 @@ impl Places {
             notify: Notify::new(),
         });
         if is_health {
-            if state.health.len() >= HEALTH_CONNECTIONS_MAX
-                && let Some((_, oldest)) = state.health.pop_first()
+            // A crowd from one address leaves the probes of another their answers.
+            if state.health.count >= HEALTH_CONNECTIONS_MAX
+                && let Some(oldest) = state.health.make_room(network)
             {
                 state.evict(&oldest);
             }
-            state.health.insert(order, Arc::clone(&standing));
+            state.health.insert(Arc::clone(&standing));
         } else {
             state.taken += 1;
-            state.insert(Arc::clone(&standing));
+            state.keyless.insert(Arc::clone(&standing));
         }
         drop(state);
         Place {
@@ -135,49 +139,50 @@ impl State {
         self.next
     }
 
-    fn insert(&mut self, standing: Arc<Standing>) {
-        let network = standing.network;
-        let own = self.keyless.entry(network).or_default();
-        self.sizes.remove(&(own.len(), network));
-        own.insert(standing.order(), standing);
-        self.sizes.insert((own.len(), network));
-    }
-
-    /// Whether it was there: it can lose its place.
-    fn remove(&mut self, standing: &Standing) -> bool {
-        let network = standing.network;
-        let Some(own) = self.keyless.get_mut(&network) else {
-            return false;
-        };
-        let size = own.len();
-        if own.remove(&standing.order()).is_none() {
-            return false;
-        }
-        self.sizes.remove(&(size, network));
-        if size > 1 {
-            self.sizes.insert((size - 1, network));
-        } else {
-            self.keyless.remove(&network);
-        }
-        true
-    }
-
-    /// The connection of this network that was idle longest loses its place.
-    fn evict_of(&mut self, network: IpAddr) {
-        let own = self.keyless.get(&network);
-        let Some((_, longest)) = own.and_then(BTreeMap::first_key_value) else {
-            return;
-        };
-        let longest = Arc::clone(longest);
-        self.remove(&longest);
-        self.taken -= 1;
-        self.evict(&longest);
-    }
-
     fn evict(&mut self, standing: &Standing) {
         self.leaving += 1;
         standing.lost.store(true, Ordering::Release);
         standing.notify.notify_one();
+    }
+}
+
+impl Crowd {
+    fn insert(&mut self, standing: Arc<Standing>) {
+        let network = standing.network;
+        let own = self.of.entry(network).or_default();
+        self.sizes.remove(&(own.len(), network));
+        own.insert(standing.order(), standing);
+        self.sizes.insert((own.len(), network));
+        self.count += 1;
+    }
+
+    /// Whether it was there.
+    fn remove(&mut self, standing: &Standing) -> bool {
+        self.take(standing.network, standing.order()).is_some()
+    }
+
+    /// Takes out the one that goes for a new one of this network: of the network that has most, which is
+    /// its own if no other has more.
+    fn make_room(&mut self, newcomer: IpAddr) -> Option<Arc<Standing>> {
+        let &(most, largest) = self.sizes.last()?;
+        let own = self.of.get(&newcomer).map_or(0, BTreeMap::len);
+        let network = if own == most { newcomer } else { largest };
+        let (&order, _) = self.of.get(&network)?.first_key_value()?;
+        self.take(network, order)
+    }
+
+    fn take(&mut self, network: IpAddr, order: u64) -> Option<Arc<Standing>> {
+        let own = self.of.get_mut(&network)?;
+        let size = own.len();
+        let taken = own.remove(&order)?;
+        self.sizes.remove(&(size, network));
+        if size > 1 {
+            self.sizes.insert((size - 1, network));
+        } else {
+            self.of.remove(&network);
+        }
+        self.count -= 1;
+        Some(taken)
     }
 }
 
@@ -191,7 +196,7 @@ impl Keyless {
     /// A valid key was shown on this connection: it keeps its place from now on, unless it has lost it
     /// already.
     pub(crate) fn shows_key(&self) {
-        if self.places.state().remove(&self.standing) {
+        if self.places.state().keyless.remove(&self.standing) {
             self.standing.has_key.store(true, Ordering::Release);
         }
     }
@@ -222,10 +227,10 @@ impl Place {
             return;
         }
         let mut state = self.places.state();
-        if state.remove(&self.standing) {
+        if state.keyless.remove(&self.standing) {
             let order = state.order();
             self.standing.order.store(order, Ordering::Relaxed);
-            state.insert(Arc::clone(&self.standing));
+            state.keyless.insert(Arc::clone(&self.standing));
         }
     }
 
@@ -241,9 +246,9 @@ impl Drop for Place {
         if self.standing.lost.load(Ordering::Acquire) {
             state.leaving -= 1;
         } else if self.is_health {
-            state.health.remove(&self.standing.order());
+            state.health.remove(&self.standing);
         } else {
-            state.remove(&self.standing);
+            state.keyless.remove(&self.standing);
             state.taken -= 1;
         }
     }
@@ -265,20 +270,34 @@ mod tests {
     #[test]
     fn the_longest_idle_without_a_key_makes_room() {
         let places = Arc::new(Places::new(8));
-        // Two of each address, all they may have.
-        let mut taken: Vec<Place> = (0..8).map(|n| places.take(address(n / 2))).collect();
+        // All of one address, as after a failover behind one proxy.
+        let mut taken: Vec<Place> = (0..8).map(|_| places.take(address(0))).collect();
+        assert!(!taken.iter().any(lost), "there is room for all");
         taken[0].answered();
-        let third = places.take(address(0));
-        assert!(lost(&taken[1]) && !lost(&taken[0]), "its own address pays");
-        taken.push(third);
-        let other = places.take(address(9));
-        assert!(!other.is_health());
-        assert_eq!(taken.iter().filter(|place| lost(place)).count(), 2);
+        for other in 1..=3 {
+            taken.push(places.take(address(other)));
+        }
+        assert!(!taken.iter().any(Place::is_health));
+        let gone: Vec<bool> = taken.iter().map(lost).collect();
+        assert_eq!(
+            gone[..5],
+            [false, true, true, true, false],
+            "not the one that asked last"
+        );
+        // Five of the first address, one each of three: those that have most go on paying.
+        for other in [1, 1, 2] {
+            taken.push(places.take(address(other)));
+        }
+        let of_first = taken[..8].iter().filter(|place| !lost(place)).count();
+        assert_eq!(of_first, 3);
+        // Three of the second address too: now its own pays.
+        taken.push(places.take(address(1)));
+        assert!(lost(&taken[8]));
     }
 
     #[test]
     fn so_many_that_are_being_closed_stop_accepting() {
-        let places = Arc::new(Places::new(4));
+        let places = Arc::new(Places::new(1));
         let mut taken = Vec::new();
         while !places.is_clearing() {
             taken.push(places.take(address(1)));
@@ -290,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_key_that_is_shown_too_late_keeps_no_place() {
-        let places = Arc::new(Places::new(4));
+        let places = Arc::new(Places::new(1));
         let first = places.take(address(1));
         let request = first.keyless().unwrap();
         let second = places.take(address(1));
@@ -309,15 +328,19 @@ mod tests {
             place.keyless().unwrap().shows_key();
             assert!(place.keyless().is_none());
         }
-        let beyond: Vec<Place> = (0..=64).map(|_| places.take(address(9))).collect();
+        let probe = places.take(address(8));
+        let beyond: Vec<Place> = (0..64).map(|_| places.take(address(9))).collect();
         assert!(taken.iter().all(|place| !lost(place)));
         assert!(beyond.iter().all(Place::is_health));
         assert!(lost(&beyond[0]) && !lost(&beyond[1]));
+        assert!(!lost(&probe), "another address's crowd costs it nothing");
         drop(taken.pop());
         assert!(!places.take(address(1)).is_health());
-        drop((taken, beyond));
+        drop((taken, beyond, probe));
         let state = places.state();
         assert_eq!((state.taken, state.leaving), (0, 0));
-        assert!(state.keyless.is_empty() && state.sizes.is_empty() && state.health.is_empty());
+        for crowd in [&state.keyless, &state.health] {
+            assert!(crowd.of.is_empty() && crowd.sizes.is_empty() && crowd.count == 0);
+        }
     }
 }

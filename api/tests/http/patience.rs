@@ -172,7 +172,6 @@ async fn a_connection_without_a_key_makes_room_for_another() {
 
 #[tokio::test]
 async fn a_wait_keeps_its_place_from_the_moment_its_key_is_known() {
-    // A share of one for each address.
     let limits = Limits {
         connections_max: 4,
         ..Limits::default()
@@ -194,6 +193,27 @@ async fn a_wait_keeps_its_place_from_the_moment_its_key_is_known() {
     }
     server.fake.answer(Answer::Grant);
     for stream in &mut waiting {
+        assert_eq!(read_one(stream).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn many_of_one_address_that_come_at_once_are_served_while_there_is_room() {
+    let limits = Limits {
+        connections_max: 8,
+        ..Limits::default()
+    };
+    let server = Server::with(Answer::Grant, limits).await;
+    let mut all = Vec::new();
+    for _ in 0..8 {
+        all.push(server.connect().await);
+    }
+    // The server has them all before the first of them asks.
+    assert_eq!(server.get("/livez").await.status, 200);
+    assert!(read_to_close(&mut all.remove(0)).await.is_empty());
+    for stream in &mut all {
+        let request = format!("{LOOK}authorization: Bearer {API_KEY}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
         assert_eq!(read_one(stream).await.status, 200);
     }
 }
