@@ -221,8 +221,9 @@ impl Place {
         })
     }
 
-    /// A request was answered. Where no valid key was shown, it is the connection that was idle least.
-    pub(crate) fn answered(&self) {
+    /// A request came or was answered: where no valid key was shown, this is the connection that was idle
+    /// least.
+    pub(crate) fn touch(&self) {
         if self.is_health {
             return;
         }
@@ -273,7 +274,7 @@ mod tests {
         // All of one address, as after a failover behind one proxy.
         let mut taken: Vec<Place> = (0..8).map(|_| places.take(address(0))).collect();
         assert!(!taken.iter().any(lost), "there is room for all");
-        taken[0].answered();
+        taken[0].touch();
         for other in 1..=3 {
             taken.push(places.take(address(other)));
         }

@@ -132,11 +132,12 @@ async fn connection(
             let keyless = place.keyless();
             let was_keyless = keyless.is_some();
             if let Some(keyless) = keyless {
+                place.touch();
                 request.extensions_mut().insert(keyless);
             }
             let response = app.call(request, from).await;
             if was_keyless {
-                place.answered();
+                place.touch();
             }
             let after_wait = response.extensions().get::<AfterWait>();
             watch.work_ends(after_wait.and_then(AfterWait::take));

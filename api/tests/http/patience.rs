@@ -198,6 +198,25 @@ async fn a_wait_keeps_its_place_from_the_moment_its_key_is_known() {
 }
 
 #[tokio::test]
+async fn a_connection_with_a_request_in_work_is_not_the_idle_one() {
+    let limits = Limits {
+        connections_max: 2,
+        ..Limits::default()
+    };
+    let server = Server::with(Answer::Grant, limits).await;
+    let mut asking = server.connect().await;
+    let mut silent = server.connect().await;
+    let request = head("host: t\r\ncontent-length: 2").replace("/lock/acquire", "/api-key");
+    asking.write_all(request.as_bytes()).await.unwrap();
+    // The server waits for the body now.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(server.get("/v1/locks/k").await.status, 200);
+    assert!(read_to_close(&mut silent).await.is_empty());
+    asking.write_all(b"{}").await.unwrap();
+    assert_eq!(read_one(&mut asking).await.status, 400);
+}
+
+#[tokio::test]
 async fn many_of_one_address_that_come_at_once_are_served_while_there_is_room() {
     let limits = Limits {
         connections_max: 8,
