@@ -32,6 +32,8 @@
 //! | `extension-not-kept` | a node restarts, a checkpoint having been written since an extend and before the lease's next change | M W3 W5 |
 //! | `damaged-tail-cut` | a bit flips, or a sector is lost, in the newest segment of a stopped node | W0 W5, a refused start |
 //! | `deposed-leader-read` | a read through a leader that was cut off less than 1.5 s ago, another having been elected | L W1 |
+//! | `over-lease-extended` | a lease is extended while an entry has not yet ended it | M W2 W3 |
+//! | `grant-to-over-wait` | a lock comes free while the first of its queue is over and not yet ended | W3 |
 
 use std::fmt;
 use std::hint::black_box;
@@ -87,11 +89,15 @@ pub enum Mutant {
     DamagedTailCut,
     /// In `raft`, where a leader is asked for a read.
     DeposedLeaderRead,
+    /// In `lock`, at the extend.
+    OverLeaseExtended,
+    /// In `lock`, at the hand-over.
+    GrantToOverWait,
 }
 
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 20] = [
+    pub const ALL: [Mutant; 22] = [
         Mutant::EarlyExpiry,
         Mutant::LostFsync,
         Mutant::TokenResetOnRestart,
@@ -112,6 +118,8 @@ impl Mutant {
         Mutant::ExtensionNotKept,
         Mutant::DamagedTailCut,
         Mutant::DeposedLeaderRead,
+        Mutant::OverLeaseExtended,
+        Mutant::GrantToOverWait,
     ];
 
     /// What it is picked by.
@@ -199,6 +207,14 @@ impl Mutant {
             Mutant::DeposedLeaderRead => (
                 "deposed-leader-read",
                 "a leader answers reads without asking whether it still leads",
+            ),
+            Mutant::OverLeaseExtended => (
+                "over-lease-extended",
+                "a lease that is over is extended as long as no entry has ended it",
+            ),
+            Mutant::GrantToOverWait => (
+                "grant-to-over-wait",
+                "the lock is handed to a wait that is over and not yet ended",
             ),
         }
     }

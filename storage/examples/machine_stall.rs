@@ -8,6 +8,7 @@ use evermind_lock::command::{
     Acquire, Action, Command, Extend, KeyHash, KeyId, OpId, Operation, Stamp,
 };
 use evermind_lock::names::{Holder, IdentityId, Key, NameError};
+use evermind_lock::table::Pieces;
 use evermind_storage::disk::RealDisk;
 use evermind_storage::machine::{
     Checkpointer, LogExtent, Machine, MachineOptions, Nobody, SledTables,
@@ -132,6 +133,7 @@ fn open(dir: &std::path::Path, last: LogId) -> Result<(Machine, Checkpointer)> {
         },
         synced: watch,
         observer: Arc::new(Nobody),
+        pieces: Pieces::default(),
     })?)
 }
 

@@ -15,6 +15,12 @@ use crate::record::RecordKey;
 
 impl LockTable {
     pub(super) fn extend(&mut self, entry: &mut Entry<'_>, extend: Extend) -> Outcome {
+        #[cfg(evermind_mutants)]
+        if mutant::is(Mutant::OverLeaseExtended)
+            && let Some(outcome) = self.extend_over(&extend)
+        {
+            return outcome;
+        }
         self.catch_up_for(entry, extend.caller, &extend.key, &extend.holder);
         let named = extend.idempotency.as_ref();
         let (identity, named) = match self.recall(extend.caller, Endpoint::Extend, named) {
@@ -59,7 +65,7 @@ impl LockTable {
     }
 
     /// Token and what is left.
-    fn extend_anew(
+    pub(super) fn extend_anew(
         &mut self,
         resource: &Resource,
         holder: &Holder,
@@ -190,7 +196,10 @@ impl LockTable {
             if entry.left == 0 {
                 return None;
             }
-            if !self.is_whole(resource, place) {
+            let is_whole = self.is_whole(resource, place);
+            #[cfg(evermind_mutants)]
+            let is_whole = is_whole || mutant::is(Mutant::GrantToOverWait);
+            if !is_whole {
                 self.catch_up_wait(entry, resource, place);
                 continue;
             }

@@ -1,7 +1,7 @@
 //! What the seeded bugs in the table need beside their one line in its rules.
 
 use super::{Entry, LockTable, State};
-use crate::command::OpId;
+use crate::command::{Extend, OpId};
 use crate::grant::Grant;
 use crate::mutant::{self, Mutant};
 use crate::names::Resource;
@@ -41,6 +41,28 @@ impl LockTable {
     /// left alone: its wait would count it twice.
     pub(super) fn is_zombie(&self, operation: OpId) -> bool {
         mutant::is(Mutant::ZombieAcquire) && self.index.ties.get(operation).is_none()
+    }
+
+    /// Extends a lease that is over and not yet ended.
+    pub(super) fn extend_over(&mut self, extend: &Extend) -> Option<Outcome> {
+        let licence = self.index.accounts.licence_of(extend.caller)?;
+        let resource = Resource {
+            identity: self.state.licences.get(&licence)?.identity.clone(),
+            key: extend.key.clone(),
+        };
+        let grant = self.state.locks.get(&resource)?.grants.of(&extend.holder)?;
+        if !grant.is_over(self.now_ms()) {
+            return None;
+        }
+        // From now on, as a lease that was looked up and found would be.
+        let late_ms = self.now_ms() - grant.expires_at_ms;
+        let anew_ms = late_ms + extend.extend_by_ms;
+        let extended = self.extend_anew(&resource, &extend.holder, anew_ms);
+        let (fencing_token, expires_in_ms) = extended.ok()?;
+        Some(Outcome::Extended {
+            fencing_token,
+            expires_in_ms,
+        })
     }
 
     /// Whether nothing has marked this lock as changed since the last checkpoint.

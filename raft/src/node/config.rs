@@ -9,6 +9,7 @@ use super::clock::{Clocks, SystemClocks};
 use crate::peer::{Connect, Listen, Tcp};
 use evermind_lock::command::{KeyHash, NodeId};
 use evermind_lock::names::IdentityId;
+use evermind_lock::table::Pieces;
 use evermind_storage::disk::Disk;
 use evermind_storage::log::LogOptions;
 use evermind_storage::machine::TableEngine;
@@ -84,6 +85,8 @@ pub struct Seams {
     /// Entries that stay in the log behind a snapshot, for peers that lag: one that lags further is
     /// sent the snapshot.
     pub entries_kept: u64,
+    /// How much an entry ends of what is over: the same on every node of a cluster.
+    pub pieces: Pieces,
     /// What dials peers.
     pub connector: Arc<dyn Connect>,
     /// Monotonic and wall time.
@@ -103,6 +106,7 @@ impl Default for Seams {
             tables: Arc::new(evermind_storage::machine::SledTables),
             log: LogOptions::default(),
             entries_kept: 10_000,
+            pieces: Pieces::default(),
             connector: Arc::new(Tcp),
             clocks: Arc::new(SystemClocks),
             // Without randomness neither a disk's number nor a proof means anything.

@@ -291,6 +291,7 @@ fn open(config: &NodeConfig, seams: &Seams, lock: Option<DirLock>) -> Result<Ope
         },
         synced: log.watch_synced(),
         observer: Arc::clone(&observer) as Arc<dyn Observer>,
+        pieces: seams.pieces,
     })
     .map_err(|error| storage(&error))?;
     dir.settle(&*seams.disk).map_err(|error| storage(&error))?;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use evermind_lock::table::LockTable;
+use evermind_lock::table::{LockTable, Pieces};
 use tokio::sync::watch;
 
 use super::checkpoint::Checkpointer;
@@ -48,6 +48,8 @@ pub struct MachineOptions {
     pub synced: watch::Receiver<Option<LogId>>,
     /// Is told of what is applied.
     pub observer: Arc<dyn Observer>,
+    /// How much an entry ends of what is over: the same on every node of a cluster.
+    pub pieces: Pieces,
 }
 
 /// Why a node must not start. Each text ends with what to do.
@@ -141,13 +143,13 @@ impl Machine {
         let digest = kept.as_ref().map(|kept| kept.digest);
         let live = match kept {
             Some(kept) => Live {
-                table: kept.table,
+                table: kept.table.in_pieces(options.pieces),
                 last_applied: kept.meta.last_applied(),
                 membership: kept.meta.membership(),
                 generation: 0,
             },
             None => Live {
-                table: LockTable::keyed(hash_key()),
+                table: LockTable::keyed(hash_key()).in_pieces(options.pieces),
                 last_applied: None,
                 membership: StoredMembership::default(),
                 generation: 0,
@@ -161,6 +163,7 @@ impl Machine {
             snapshots,
             runner: options.runner,
             observer: options.observer,
+            pieces: options.pieces,
             applied: Vec::new(),
             events: Vec::new(),
         };

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use evermind_lock::outcome::Event;
-use evermind_lock::table::EntryContext;
+use evermind_lock::table::{EntryContext, Pieces};
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
@@ -29,6 +29,7 @@ pub struct Machine {
     pub(super) snapshots: Arc<SnapshotStore>,
     pub(super) runner: Arc<dyn Runner>,
     pub(super) observer: Arc<dyn Observer>,
+    pub(super) pieces: Pieces,
     /// Kept from batch to batch, for their memory.
     pub(super) applied: Vec<Applied>,
     pub(super) events: Vec<(u64, Event)>,
@@ -155,9 +156,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
         }
         let shared = Arc::clone(&self.shared);
         let snapshots = Arc::clone(&self.snapshots);
+        let pieces = self.pieces;
         let progress = offload(&*self.runner, "snapshot-install", move || {
             // Read first: only what makes a table is put in place.
-            let table = snapshot.load()?;
+            let table = snapshot.load()?.in_pieces(pieces);
             let upto = snapshot.meta().last_applied();
             let current = snapshots.commit(&snapshot, Origin::Installed)?;
             if current.meta() != snapshot.meta() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use evermind_lock::table::Pieces;
 use evermind_storage::disk::RealDisk;
 use evermind_storage::log::{LogOptions, LogStore};
 use evermind_storage::machine::{LogExtent, Machine, MachineOptions, MemoryTables, Nobody};
@@ -36,6 +37,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Both {
             log: LogExtent::default(),
             synced,
             observer: Arc::new(Nobody),
+            pieces: Pieces::default(),
         })
         .unwrap();
         Ok((dir, log, machine))

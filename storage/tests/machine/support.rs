@@ -9,7 +9,7 @@ use evermind_lock::command::{
 };
 use evermind_lock::names::{Holder, IdentityId, Key};
 use evermind_lock::outcome::Event;
-use evermind_lock::table::{Frozen, LockTable};
+use evermind_lock::table::{Frozen, LockTable, Pieces};
 use evermind_storage::disk::sim::SimDisk;
 use evermind_storage::disk::{Disk, RealDisk};
 use evermind_storage::machine::{
@@ -269,6 +269,7 @@ impl Place {
             },
             synced: watch,
             observer: Arc::clone(&told) as _,
+            pieces: Pieces::default(),
         })?;
         Ok(Node {
             machine,

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use evermind_lock::command::{Command, NodeId};
-use evermind_lock::table::EntryContext;
+use evermind_lock::table::{EntryContext, Pieces};
 use evermind_storage::codec;
 use evermind_storage::disk::Disk;
 use evermind_storage::entry::{EntryRecord, LogIdRecord, PayloadRecord};
 use evermind_storage::log::OpenError;
 use evermind_storage::log::archive::{self, Reach, Said};
 
+use crate::spec::Model;
 use crate::verdict::{Check, Violation};
 
 /// What one node's log finally holds at each index, purged entries included as far as their
@@ -136,6 +137,7 @@ impl NodeLog {
 pub struct Committed {
     first_index: u64,
     entries: Vec<Box<[u8]>>,
+    pieces: Pieces,
 }
 
 /// One committed entry.
@@ -169,6 +171,27 @@ impl CommittedEntry {
 }
 
 impl Committed {
+    /// The same, of a cluster whose entries end other pieces of what is over.
+    #[must_use]
+    pub fn in_pieces(mut self, pieces: Pieces) -> Self {
+        self.pieces = pieces;
+        self
+    }
+
+    /// How much each entry ended of what was over.
+    pub fn pieces(&self) -> Pieces {
+        self.pieces
+    }
+
+    /// The specification before the first entry.
+    pub fn model(&self) -> Model {
+        let Pieces {
+            of_expire,
+            of_command,
+        } = self.pieces;
+        Model::new().in_pieces(of_expire, of_command)
+    }
+
     /// One log of many: up to `committed_index` (after the heal, what every node has applied) each
     /// entry must be in at least one log, and the same in every log that has it.
     ///
@@ -224,6 +247,7 @@ impl Committed {
         let committed = Self {
             first_index,
             entries,
+            pieces: Pieces::default(),
         };
         committed.check_terms()?;
         Ok(committed)

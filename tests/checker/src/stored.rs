@@ -93,7 +93,7 @@ impl TableState {
 
     /// What the rules make of the whole committed log.
     pub fn replay(committed: &Committed) -> Self {
-        let mut table = LockTable::new();
+        let mut table = LockTable::new().in_pieces(committed.pieces());
         Self::go_on(&mut table, None, committed);
         Self::of(&table, committed.last_index().unwrap_or_default())
     }
@@ -151,6 +151,7 @@ impl StoredNode<'_> {
             },
             synced: watched,
             observer: Arc::new(Nobody),
+            pieces: committed.pieces(),
         })
         .map_err(Box::new)?;
         let handle = machine.handle();
@@ -163,10 +164,11 @@ impl StoredNode<'_> {
                 last: committed.last_index(),
             });
         }
-        let mut table = match applied {
+        let table = match applied {
             Some(_) => LockTable::restore(handle.read(LockTable::freeze).records())?,
             None => LockTable::new(),
         };
+        let mut table = table.in_pieces(committed.pieces());
         TableState::go_on(&mut table, applied, committed);
         Ok(TableState::of(
             &table,

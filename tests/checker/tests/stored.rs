@@ -10,6 +10,7 @@ use evermind_checker::Check;
 use evermind_checker::committed::{Committed, NodeLog};
 use evermind_checker::history::Ask;
 use evermind_checker::stored::{StoredNode, TableState};
+use evermind_lock::table::Pieces;
 use evermind_storage::disk::sim::SimDisk;
 use evermind_storage::disk::{Disk, write_all_at};
 use evermind_storage::entry::EntryRecord;
@@ -227,6 +228,7 @@ fn a_stored_table_is_what_the_log_makes() {
             log: LogExtent { last, purged: None },
             synced: watched,
             observer: Arc::new(Nobody),
+            pieces: Pieces::default(),
         })
         .unwrap();
         // The checkpoint lags behind the log.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use evermind_api::{Access, App, Limits};
 use evermind_lock::names::IdentityId;
+use evermind_lock::table::Pieces;
 use evermind_raft::node::{Node, NodeConfig, Seams, Timing};
 use evermind_raft::peer::{Connect, PeerStream};
 use evermind_storage::log::LogOptions;
@@ -73,6 +74,8 @@ pub struct Machine {
     pub log_bytes_kept: u64,
     /// How many entries stay in its log behind a snapshot.
     pub entries_kept: u64,
+    /// How much an entry ends of what is over.
+    pub pieces: Pieces,
 }
 
 struct Dialer {
@@ -140,6 +143,7 @@ impl Machine {
                 cache_bytes_max: 32 << 10,
             },
             entries_kept: self.entries_kept,
+            pieces: self.pieces,
             connector: Arc::new(Dialer {
                 from: self.id,
                 net: self.net.clone(),

@@ -154,7 +154,7 @@ fn committed(world: &World, applied: u64) -> Result<(Committed, Ends), Violation
         let what = format!("entry {applied} was applied, and is on no majority of disks");
         return Err(Violation::new(Check::W5, what));
     }
-    let committed = Committed::merge(&logs, applied)?;
+    let committed = Committed::merge(&logs, applied)?.in_pieces(world.pieces());
     let mut ends = Ends::default();
     // Whatever opening a table wants to run is run on nothing: it is dropped with this.
     let runtime = tokio::runtime::Builder::new_current_thread()

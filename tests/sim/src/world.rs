@@ -1,5 +1,6 @@
 //! The machines, their network and what runs on them.
 
+use evermind_lock::table::Pieces;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -60,6 +61,7 @@ pub struct World {
     now_us: u64,
     log_bytes_kept: u64,
     entries_kept: u64,
+    pieces: Pieces,
 }
 
 /// A link on which nothing is wrong.
@@ -113,7 +115,24 @@ impl World {
             // Mostly so little that snapshots are made, and sent, again and again.
             log_bytes_kept: setup.pick(&[4 << 10, 16 << 10, 64 << 10, 64 << 20]),
             entries_kept: setup.pick(&[0, 5, 50, 10_000]),
+            // Mostly so small that the table is often behind with what is over.
+            pieces: setup.pick(&[
+                Pieces::default(),
+                Pieces {
+                    of_expire: 1,
+                    of_command: 1,
+                },
+                Pieces {
+                    of_expire: 5,
+                    of_command: 1,
+                },
+            ]),
         }
+    }
+
+    /// How much an entry ends of what is over.
+    pub fn pieces(&self) -> Pieces {
+        self.pieces
     }
 
     /// Real time since the beginning.
@@ -170,6 +189,7 @@ impl World {
             dice,
             log_bytes_kept: self.log_bytes_kept,
             entries_kept: self.entries_kept,
+            pieces: self.pieces,
         };
         trace!(self.trace, "node {id} starts");
         place.host.start(machine.run(place.process.clone()));

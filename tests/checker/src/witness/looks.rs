@@ -42,7 +42,7 @@ pub(super) fn check(
     coming.sort_by_key(|look| (look.from, look.record.invoked));
     let mut coming = coming.into_iter().peekable();
     let resources = resources(replay);
-    let mut model = Model::new();
+    let mut model = committed.model();
     let mut open: Vec<Look<'_>> = Vec::new();
     let mut entries = committed.iter();
     let mut state = 0;

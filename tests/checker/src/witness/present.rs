@@ -68,7 +68,7 @@ pub(super) fn check(committed: &Committed, live: &[LiveView], verdict: &mut Verd
     coming.sort_by_key(|view| view.from);
     let mut coming = coming.into_iter().peekable();
     let mut open: Vec<Open<'_>> = Vec::new();
-    let mut model = Model::new();
+    let mut model = committed.model();
     let first = committed.first_index();
     // A node that has applied nothing says 0, as one does that has applied the entry 0.
     let mut step = |model: &Model, index: u64, verdict: &mut Verdict| {

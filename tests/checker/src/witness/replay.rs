@@ -157,7 +157,7 @@ pub(super) fn run(history: &History, committed: &Committed, verdict: &mut Verdic
     let mut replay = Replay {
         first_index: committed.first_index(),
         answered_by: vec![None; history.records.len()],
-        model: Model::new(),
+        model: committed.model(),
         ..Replay::default()
     };
     for entry in committed.iter() {
