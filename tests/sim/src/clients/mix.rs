@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use evermind_checker::history::{Ask, Told};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Clients;
 use super::exchange::{Exchange, Question};
@@ -151,6 +151,10 @@ impl Client<'_> {
             self.keep().await;
             return;
         }
+        if self.dice.chance(60) {
+            self.crowd().await;
+            return;
+        }
         if self.dice.chance(80) {
             let look = self.question(Ask::Look);
             self.ask(&look, Duration::from_secs(7)).await;
@@ -193,6 +197,33 @@ impl Client<'_> {
         let by = self.dice.between(1, 10_000);
         let extend = self.same(&kept, Ask::Extend { extend_by_ms: by });
         self.ask(&extend, Duration::from_secs(6)).await;
+    }
+
+    /// Takes locks whose leases end in one moment, and asks for more time just then, the last first:
+    /// what is over is gone, though entries end the others before it.
+    async fn crowd(&mut self) {
+        const LEASE: Duration = Duration::from_millis(1_200);
+        let began = Instant::now();
+        let mut taken = Vec::new();
+        for number in 0..self.dice.between(2, 5) {
+            let left = LEASE.saturating_sub(began.elapsed()).as_millis();
+            let mut acquire = self.question(Ask::Acquire {
+                lease_ms: u64::try_from(left).expect("short").max(1),
+                retry_attempts: 0,
+                retry_delay_ms: 0,
+                fifo: false,
+            });
+            acquire.key = format!("crowd-{}-{number}", self.number);
+            if let Told::Granted { .. } = self.ask(&acquire, Duration::from_secs(2)).await {
+                taken.push(acquire);
+            }
+        }
+        let late = Duration::from_millis(self.dice.between(0, 30));
+        sleep((LEASE + late).saturating_sub(began.elapsed())).await;
+        for acquire in taken.iter().rev() {
+            let extend = self.same(acquire, Ask::Extend { extend_by_ms: 300 });
+            self.ask(&extend, Duration::from_secs(2)).await;
+        }
     }
 
     async fn hold(&mut self, acquire: &Question, token: u64) {
