@@ -58,9 +58,9 @@ impl Model {
         self.left = self.left.saturating_sub(1);
     }
 
-    /// A caller that is answered counts as three more.
+    /// A caller that is answered counts as eleven more.
     pub(super) fn answer(&mut self, event: Event) {
-        self.left = self.left.saturating_sub(3);
+        self.left = self.left.saturating_sub(11);
         self.events.push(event);
     }
 
