@@ -13,7 +13,7 @@ mod stop;
 use std::process::ExitCode;
 
 use evermind_api::{Access, App, Limits};
-use evermind_raft::node::{LOG_BYTES_KEPT, Node, NodeConfig};
+use evermind_raft::node::{LogKept, Node, NodeConfig};
 
 use crate::exit::Failure;
 
@@ -46,8 +46,11 @@ pub(crate) struct Args {
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
     /// Make snapshots sooner than usual: for tests
-    #[arg(long, hide = true, value_name = "BYTES", default_value_t = LOG_BYTES_KEPT)]
+    #[arg(long, hide = true, value_name = "BYTES", default_value_t = LogKept::default().bytes)]
     log_bytes_kept: u64,
+    /// Send snapshots sooner than usual: for tests
+    #[arg(long, hide = true, value_name = "ENTRIES", default_value_t = LogKept::default().entries)]
+    log_entries_kept: u64,
 }
 
 /// Runs the node until it is told to stop, or must.
@@ -61,22 +64,22 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         tracing::warn!("{warning}");
     }
     let connections_max = files::connections_max(crate::allow_many_connections())?;
+    let log_kept = LogKept {
+        bytes: args.log_bytes_kept,
+        entries: args.log_entries_kept,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(plan.worker_threads)
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("cannot start the async runtime: {error}")))?;
-    let outcome = runtime.block_on(serve(plan, args.log_bytes_kept, connections_max));
+    let outcome = runtime.block_on(serve(plan, log_kept, connections_max));
     // Nothing left on the runtime matters any more: what was acknowledged is on disk.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(
-    plan: Plan,
-    log_bytes_kept: u64,
-    connections_max: usize,
-) -> Result<ExitCode, Failure> {
+async fn serve(plan: Plan, log_kept: LogKept, connections_max: usize) -> Result<ExitCode, Failure> {
     let mut stop = stop::Signals::new()?;
     let listener = listener::for_callers("--listen", &plan.listen).await?;
     let peer_listener = listener::bind("--peer-listen", &plan.peer_listen).await?;
@@ -108,7 +111,7 @@ async fn serve(
         cluster_secret: plan.cluster_secret,
         global_prefix: plan.global_prefix,
         bootstrap_key: plan.bootstrap_key,
-        log_bytes_kept,
+        log_kept,
     };
     let node = tokio::select! {
         node = Node::start(config) => node.map_err(|error| {

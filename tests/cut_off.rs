@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::harness::cluster::NODES;
-use crate::harness::http::Connection;
 use crate::harness::waiter::Waiter;
 use crate::harness::{TestCluster, until};
 
@@ -200,7 +199,8 @@ fn a_lease_ends_on_time_on_a_quiet_cluster() {
 /// the wait ended.
 #[test]
 fn a_wait_goes_on_after_its_node_stood_still_and_was_sent_a_snapshot() {
-    let cluster = TestCluster::prepare_with(&["--log-bytes-kept", "20000"]);
+    let cluster =
+        TestCluster::prepare_with(&["--log-bytes-kept", "20000", "--log-entries-kept", "5"]);
     for id in NODES {
         cluster.node(id).start();
     }
@@ -211,26 +211,9 @@ fn a_wait_goes_on_after_its_node_stood_still_and_was_sent_a_snapshot() {
     let waiter = Waiter::join(&cluster.client(frozen), "k", "w", 1).in_background();
     cluster.pause(frozen);
     let began = Instant::now();
-    // Twice what stays behind a snapshot: so much is purged at a time.
-    thread::scope(|scope| {
-        for number in 0..96 {
-            let client = &client;
-            scope.spawn(move || {
-                let mut connection = Connection::open(client.address).unwrap();
-                let key = format!("k-{number}");
-                let take = json!({ "key": key, "uuid": "u", "lease": 60_000, "retryAttempts": 0 });
-                let take = client.request("/lock/acquire", &take);
-                let release = json!({ "key": key, "uuid": "u" });
-                let release = client.request("/lock/release", &release);
-                for _ in 0..106 {
-                    for request in [&take, &release] {
-                        let answer = connection.call(request, SOON).unwrap();
-                        assert_eq!(answer.status, 200, "{answer}");
-                    }
-                }
-            });
-        }
-    });
+    for number in 0..200 {
+        client.take(&format!("k-{number}"), "u", 60_000);
+    }
     // Its place goes 3 s after it was detached.
     thread::sleep(Duration::from_secs(7).saturating_sub(began.elapsed()));
     assert_eq!(client.waiting("k"), Some(0));

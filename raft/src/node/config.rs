@@ -37,13 +37,28 @@ pub struct NodeConfig {
     pub global_prefix: String,
     /// Hash of the operator's key, and whose locks it opens.
     pub bootstrap_key: Option<(KeyHash, IdentityId)>,
-    /// How many bytes of log to keep before a snapshot is made: [`LOG_BYTES_KEPT`], or less where a
-    /// test wants snapshots soon.
-    pub log_bytes_kept: u64,
+    /// How much log is kept.
+    pub log_kept: LogKept,
 }
 
-/// The bound on the log that its users are told.
-pub const LOG_BYTES_KEPT: u64 = 64 << 20;
+/// How much log a node keeps. Less than the default makes and sends snapshots sooner, for tests.
+#[derive(Debug, Clone, Copy)]
+pub struct LogKept {
+    /// Bytes before a snapshot is made: the bound on the log that its users are told.
+    pub bytes: u64,
+    /// Entries that stay behind a snapshot, for peers that lag: one that lags further is sent the
+    /// snapshot.
+    pub entries: u64,
+}
+
+impl Default for LogKept {
+    fn default() -> Self {
+        Self {
+            bytes: 64 << 20,
+            entries: 10_000,
+        }
+    }
+}
 
 /// Heartbeats and elections: one profile, because the numbers only make sense together.
 #[derive(Debug, Clone, Copy)]
@@ -82,9 +97,6 @@ pub struct Seams {
     pub tables: Arc<dyn TableEngine>,
     /// The sizes of the log.
     pub log: LogOptions,
-    /// Entries that stay in the log behind a snapshot, for peers that lag: one that lags further is
-    /// sent the snapshot.
-    pub entries_kept: u64,
     /// How much an entry ends of what is over: the same on every node of a cluster.
     pub pieces: Pieces,
     /// What dials peers.
@@ -105,7 +117,6 @@ impl Default for Seams {
             runner: Arc::new(evermind_storage::runner::Threads),
             tables: Arc::new(evermind_storage::machine::SledTables),
             log: LogOptions::default(),
-            entries_kept: 10_000,
             pieces: Pieces::default(),
             connector: Arc::new(Tcp),
             clocks: Arc::new(SystemClocks),

@@ -41,7 +41,7 @@ use tokio::time::timeout;
 
 pub use self::acquisition::Acquisition;
 pub use self::clock::{Clocks, SystemClocks};
-pub use self::config::{LOG_BYTES_KEPT, NodeConfig, Seams, StartError, Timing};
+pub use self::config::{LogKept, NodeConfig, Seams, StartError, Timing};
 
 use self::acquisition::Operation;
 use self::core::Core;

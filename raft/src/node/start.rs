@@ -99,7 +99,7 @@ impl Node {
         let snapshots = machine.snapshots();
         let raft = Raft::build(
             config.node_id,
-            Arc::new(raft_config(timing, seams.entries_kept)?),
+            Arc::new(raft_config(timing, config.log_kept.entries)?),
             PeerNetworkFactory::new(peers.clone()),
             log.clone(),
             machine,
@@ -137,7 +137,7 @@ impl Node {
             raft.clone(),
             log.clone(),
             snapshots,
-            config.log_bytes_kept,
+            config.log_kept.bytes,
         ));
         let (steered, book) = (Arc::clone(&core), addresses.clone());
         let steward = Steward::new(steered, raft.clone(), book, founding);

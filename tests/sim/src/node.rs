@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use evermind_api::{Access, App, Limits};
 use evermind_lock::names::IdentityId;
 use evermind_lock::table::Pieces;
-use evermind_raft::node::{Node, NodeConfig, Seams, Timing};
+use evermind_raft::node::{LogKept, Node, NodeConfig, Seams, Timing};
 use evermind_raft::peer::{Connect, PeerStream};
 use evermind_storage::log::LogOptions;
 use openraft::base::BoxFuture;
@@ -70,10 +70,8 @@ pub struct Machine {
     pub clock: HostClock,
     /// Its randomness.
     pub dice: Dice,
-    /// How many bytes of log it keeps before it makes a snapshot.
-    pub log_bytes_kept: u64,
-    /// How many entries stay in its log behind a snapshot.
-    pub entries_kept: u64,
+    /// How much log it keeps.
+    pub log_kept: LogKept,
     /// How much an entry ends of what is over.
     pub pieces: Pieces,
 }
@@ -130,7 +128,7 @@ impl Machine {
             cluster_secret: Some(b"a secret of the simulation".to_vec()),
             global_prefix: "Evermind".to_owned(),
             bootstrap_key: Some((evermind_api::hash(API_KEY.as_bytes()), identity)),
-            log_bytes_kept: self.log_bytes_kept,
+            log_kept: self.log_kept,
         };
         let random = self.dice.clone();
         let seams = Seams {
@@ -142,7 +140,6 @@ impl Machine {
                 frame_bytes_max: 16 << 10,
                 cache_bytes_max: 32 << 10,
             },
-            entries_kept: self.entries_kept,
             pieces: self.pieces,
             connector: Arc::new(Dialer {
                 from: self.id,

@@ -1,6 +1,7 @@
 //! The machines, their network and what runs on them.
 
 use evermind_lock::table::Pieces;
+use evermind_raft::node::LogKept;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -59,8 +60,7 @@ pub struct World {
     fast: Fast,
     clients_host: Host,
     now_us: u64,
-    log_bytes_kept: u64,
-    entries_kept: u64,
+    log_kept: LogKept,
     pieces: Pieces,
 }
 
@@ -113,8 +113,10 @@ impl World {
             clients_host: Host::new(dice.named("clients' host"), HostClock::default()),
             now_us: 0,
             // Mostly so little that snapshots are made, and sent, again and again.
-            log_bytes_kept: setup.pick(&[4 << 10, 16 << 10, 64 << 10, 64 << 20]),
-            entries_kept: setup.pick(&[0, 5, 50, 10_000]),
+            log_kept: LogKept {
+                bytes: setup.pick(&[4 << 10, 16 << 10, 64 << 10, 64 << 20]),
+                entries: setup.pick(&[0, 5, 50, 10_000]),
+            },
             // Mostly so small that the table is often behind with what is over.
             pieces: setup.pick(&[
                 Pieces::default(),
@@ -187,8 +189,7 @@ impl World {
             disk: place.disk.clone(),
             clock: place.host.clock().clone(),
             dice,
-            log_bytes_kept: self.log_bytes_kept,
-            entries_kept: self.entries_kept,
+            log_kept: self.log_kept,
             pieces: self.pieces,
         };
         trace!(self.trace, "node {id} starts");
