@@ -4,7 +4,7 @@
 use arbitrary::{Arbitrary, Unstructured};
 use evermind_lock::command::{
     Acquire, Action, Attachment, Command, CreateLicence, Extend, Idempotency, KeyHash, KeyId,
-    LicenceId, Member, OpId, Operation, Release, Stamp,
+    LicenceId, Member, OpId, Operation, Release, Resume, Stamp,
 };
 use evermind_lock::licence::Period;
 use evermind_lock::names::{Holder, IdempotencyKey, IdentityId, Key, LicenceName, Resource};
@@ -96,6 +96,9 @@ enum What {
     DeleteApiKeyById(Number, Number),
     /// The entry before it, again.
     Again,
+    /// Goes on with the wait of the acquire before it, so long after it came, charged for so many
+    /// attempts.
+    Resume(Number, u32),
 }
 
 fn key(number: u8) -> Key {
@@ -191,7 +194,7 @@ fn action(what: &What) -> Action {
             node: u64::from(node % 4),
             boot: boot.value(),
         },
-        What::Expire | What::Again => Action::Expire,
+        What::Expire | What::Again | What::Resume(..) => Action::Expire,
         What::Found(length) => Action::Found {
             global_prefix: "p".repeat(length.into()),
         },
@@ -245,6 +248,23 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// The last acquire of the log, if the step goes on with it.
+    fn resumed(&self, what: &What) -> Option<Action> {
+        let What::Resume(waited_ms, attempts) = *what else {
+            return None;
+        };
+        let mut entries = self.log.iter().rev();
+        let acquire = entries.find_map(|(_, command)| match &command.action {
+            Action::Acquire(acquire) => Some(acquire.clone()),
+            _ => None,
+        })?;
+        Some(Action::Resume(Resume {
+            acquire,
+            waited_ms: waited_ms.value(),
+            attempts,
+        }))
+    }
+
     /// An empty table.
     pub(crate) fn new() -> Self {
         Self {
@@ -286,7 +306,9 @@ impl World {
                         },
                         answered_below: below.value(),
                     }),
-                action: action(&step.what),
+                action: self
+                    .resumed(&step.what)
+                    .unwrap_or_else(|| action(&step.what)),
             },
         };
         let stamp = step.time.map(|(cluster_ms, wall_ms)| {

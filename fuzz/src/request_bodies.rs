@@ -7,6 +7,8 @@
 mod backend;
 mod contract;
 
+use std::net::IpAddr;
+
 use arbitrary::{Arbitrary, Unstructured};
 use axum::body::Body;
 use evermind_api::{Access, AdminToken, App, Limits};
@@ -363,7 +365,10 @@ async fn ask(backend: &Backend, request: Request<Body>) -> (StatusCode, HeaderMa
         origins: Vec::new(),
     };
     let app = App::new(backend.clone(), Limits::default(), access);
-    let (head, body) = app.call(request).await.into_parts();
+    let (head, body) = app
+        .call(request, IpAddr::from([127, 0, 0, 1]))
+        .await
+        .into_parts();
     let body = body.collect().await.expect("an answer has its body");
     (head.status, head.headers, body.to_bytes().to_vec())
 }
