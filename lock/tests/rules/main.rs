@@ -6,5 +6,6 @@ mod bounds;
 mod histories;
 mod masses;
 mod resumed;
+mod said;
 mod script;
 mod scripts;

@@ -7,6 +7,7 @@
 mod accounts;
 mod calendar;
 mod holding;
+mod keeping;
 mod line;
 mod once;
 mod over;
