@@ -84,6 +84,7 @@ const STAGES: &[Stage] = &[
         &[NODE, NPM, CHROMIUM, POSTGRESQL],
         sdk::all,
     ),
+    Stage::new("apart", Extent::All, &[], lint::apart),
     Stage::new("dist", Extent::All, &[TAR], tarball),
 ];
 

@@ -24,6 +24,23 @@ pub(super) fn clippy(workspace: &Workspace, _: Extent) -> Result<Found> {
     well(process::run(workspace.cargo(&args)))
 }
 
+/// The fuzz targets and the peers' bench are workspaces of their own: nothing else here builds them.
+pub(super) fn apart(workspace: &Workspace, _: Extent) -> Result<Found> {
+    let target_dir = workspace.target_dir()?;
+    for (name, flags) in [("fuzz", "--cfg fuzzing"), ("benches/peers", "")] {
+        let mut command = workspace.cargo(&["check", "--locked", "--all-targets"]);
+        command
+            .args(["--manifest-path", &format!("{name}/Cargo.toml")])
+            .arg("--target-dir")
+            .arg(target_dir.join("apart"));
+        if !flags.is_empty() {
+            command.env("RUSTFLAGS", flags);
+        }
+        process::run(command)?;
+    }
+    Ok(Found::Well("fuzz, benches/peers".into()))
+}
+
 /// The documentation with its private parts: that is what is read here, no crate being published. So
 /// a public page may point at a private one.
 pub(super) fn docs(workspace: &Workspace, _: Extent) -> Result<Found> {
