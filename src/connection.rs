@@ -15,7 +15,7 @@ const DEFAULT_URLS: &str = "http://127.0.0.1:7601,http://127.0.0.1:7602,http://1
 /// Which cluster.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Nodes {
-    /// Nodes to talk to, comma-separated; one is chosen at random, and left when it fails or is slow
+    /// Nodes to talk to, comma-separated; one is chosen at random; another is tried if it fails or is slow
     #[arg(long, env = "EVERMIND_BASE_URL", value_name = "URL,…", default_value = DEFAULT_URLS)]
     #[arg(value_delimiter = ',', hide_default_value = true)]
     #[arg(

@@ -16,7 +16,7 @@ use crate::stderr::say;
 
 const ID: &str = "The licence's id, as in lic_2; list shows them";
 
-/// Issue licences, look at them and at what they used, take them back
+/// Issue licences, show them and their usage, revoke them
 #[derive(Debug, clap::Args)]
 #[command(after_help = exit::KEYS_TABLE)]
 pub(crate) struct Args {
@@ -155,7 +155,7 @@ async fn answer(client: &Client, command: &Command) -> Result<(String, String), 
             let made = answer.value;
             say!(
                 "made {}, with the identity {}; the licence key is shown this once: keep it now\n\
-                 hint: `evermind keys create --licenceKey KEY` makes API keys with it",
+                 hint: set EVERMIND_LICENCE_KEY to it; then `evermind keys create` makes API keys",
                 made.id,
                 made.identity
             );

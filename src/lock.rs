@@ -36,7 +36,7 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Move the end of a lease
+    /// Extend a lease
     Extend {
         /// The lock
         key: String,
@@ -49,7 +49,7 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Give a lock back
+    /// Release a lock
     Release {
         /// The lock
         key: String,
@@ -119,7 +119,7 @@ struct Taking {
     #[arg(long, value_parser = wait, value_name = "TIME")]
     #[arg(conflicts_with_all = ["retry_attempts", "retry_delay", "retry_jitter"])]
     wait: Option<Duration>,
-    /// The same in the words of the API: how many times polling would try again
+    /// Instead of --wait, as in the API: number of retries
     #[arg(
         long,
         value_name = "N",
@@ -127,15 +127,15 @@ struct Taking {
         hide_default_value = true
     )]
     retry_attempts: u32,
-    /// How long polling would wait before each of them
+    /// Delay before each retry
     #[arg(long, value_parser = duration::parse, value_name = "TIME", default_value = "500ms")]
     #[arg(hide_default_value = true)]
     retry_delay: Duration,
-    /// How much longer at random
+    /// Random extra delay of each retry, at most
     #[arg(long, value_parser = duration::parse, value_name = "TIME", default_value = "0")]
     #[arg(hide_default_value = true)]
     retry_jitter: Duration,
-    /// Rely on the order of the line
+    /// Rely on the order of arrival
     #[arg(long)]
     fifo: bool,
     /// A name of your own for this acquisition: 1 to 128 visible ASCII characters

@@ -1,5 +1,6 @@
 //! Who has a connection, and who makes room for whom.
 
+use std::cmp::Reverse;
 use std::collections::btree_map::BTreeMap;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -47,8 +48,9 @@ struct State {
 struct Crowd {
     /// Of each network, the one that goes first before the others.
     of: HashMap<IpAddr, BTreeMap<u64, Arc<Standing>>>,
-    /// How many each network has.
-    sizes: BTreeSet<(usize, IpAddr)>,
+    /// How many each network has, and its first: of those that have as many, the one whose first is the
+    /// oldest comes last.
+    sizes: BTreeSet<(usize, Reverse<u64>, IpAddr)>,
     count: usize,
 }
 
@@ -150,9 +152,11 @@ impl Crowd {
     fn insert(&mut self, standing: Arc<Standing>) {
         let network = standing.network;
         let own = self.of.entry(network).or_default();
-        self.sizes.remove(&(own.len(), network));
+        if let Some(rank) = rank(own, network) {
+            self.sizes.remove(&rank);
+        }
         own.insert(standing.order(), standing);
-        self.sizes.insert((own.len(), network));
+        self.sizes.extend(rank(own, network));
         self.count += 1;
     }
 
@@ -164,7 +168,7 @@ impl Crowd {
     /// Takes out the one that goes for a new one of this network: of the network that has most, which is
     /// its own if no other has more.
     fn make_room(&mut self, newcomer: IpAddr) -> Option<Arc<Standing>> {
-        let &(most, largest) = self.sizes.last()?;
+        let &(most, _, largest) = self.sizes.last()?;
         let own = self.of.get(&newcomer).map_or(0, BTreeMap::len);
         let network = if own == most { newcomer } else { largest };
         let (&order, _) = self.of.get(&network)?.first_key_value()?;
@@ -173,17 +177,24 @@ impl Crowd {
 
     fn take(&mut self, network: IpAddr, order: u64) -> Option<Arc<Standing>> {
         let own = self.of.get_mut(&network)?;
-        let size = own.len();
+        let before = rank(own, network)?;
         let taken = own.remove(&order)?;
-        self.sizes.remove(&(size, network));
-        if size > 1 {
-            self.sizes.insert((size - 1, network));
-        } else {
-            self.of.remove(&network);
+        self.sizes.remove(&before);
+        match rank(own, network) {
+            Some(rank) => drop(self.sizes.insert(rank)),
+            None => drop(self.of.remove(&network)),
         }
         self.count -= 1;
         Some(taken)
     }
+}
+
+fn rank(
+    own: &BTreeMap<u64, Arc<Standing>>,
+    network: IpAddr,
+) -> Option<(usize, Reverse<u64>, IpAddr)> {
+    let (first, _) = own.first_key_value()?;
+    Some((own.len(), Reverse(*first), network))
 }
 
 impl Standing {
@@ -285,15 +296,26 @@ mod tests {
             [false, true, true, true, false],
             "not the one that asked last"
         );
-        // Five of the first address, one each of three: those that have most go on paying.
+        // Five of the first address, one each of three: those that have most go on paying, and of those
+        // that have as many the one that is idle for longest.
         for other in [1, 1, 2] {
             taken.push(places.take(address(other)));
         }
         let of_first = taken[..8].iter().filter(|place| !lost(place)).count();
-        assert_eq!(of_first, 3);
+        assert_eq!(of_first, 2);
         // Three of the second address too: now its own pays.
         taken.push(places.take(address(1)));
         assert!(lost(&taken[8]));
+    }
+
+    #[test]
+    fn of_addresses_with_as_many_the_longest_idle_goes_wherever_it_is() {
+        let places = Arc::new(Places::new(4));
+        let taken: Vec<Place> = [9, 1, 2, 3].map(|n| places.take(address(n))).into();
+        taken[0].touch();
+        let beyond: Vec<Place> = (4..6).map(|n| places.take(address(n))).collect();
+        let gone: Vec<bool> = taken.iter().chain(&beyond).map(lost).collect();
+        assert_eq!(gone, [false, true, true, false, false, false]);
     }
 
     #[test]

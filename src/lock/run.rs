@@ -49,7 +49,7 @@ pub(super) struct Args {
     /// The command, after --; the variables named below tell it which lock it has
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<std::ffi::OsString>,
-    /// Take --uuid as it is, to take over what is held under it; otherwise a unique part is added,
+    /// Use --uuid unchanged, to take over what is held under it; otherwise a unique part is added,
     /// so that two commands with one uuid never run at once
     #[arg(long, requires = "uuid")]
     adopt: bool,

@@ -96,7 +96,7 @@ impl LockTable {
                 if mutant::is(Mutant::UsageCountedTwice) {
                     self.charge(caller.licence, 1);
                 }
-                return self.replay_acquire(answer);
+                return self.replay_acquire(answer, before);
             }
         };
         let resource = Resource {
@@ -238,7 +238,7 @@ impl LockTable {
     }
 
     /// A repetition changes nothing and reports the present.
-    fn replay_acquire(&mut self, answer: Answer) -> Outcome {
+    fn replay_acquire(&mut self, answer: Answer, before: Before) -> Outcome {
         let (resource, holder, fencing_token, attempts) = match answer {
             Answer::Granted {
                 resource,
@@ -257,7 +257,7 @@ impl LockTable {
             holder,
             fencing_token,
             expires_in_ms,
-            waited_ms: 0,
+            waited_ms: before.waited_ms,
             attempts,
         })
     }

@@ -209,9 +209,11 @@ impl LockTable {
         }
         let lock = self.state.locks.get(resource);
         let grant = lock.and_then(|lock| self.state.grant_of(lock));
-        let its_own = |grant: &&Grant| {
-            let newest = grant.newest.as_ref();
-            grant.holder == *holder || newest.is_some_and(|n| n.operation() == operation)
+        // Where another request alone was told of the grant, its hang-up gives it back: this one must
+        // ask for it through the log.
+        let its_own = |grant: &&Grant| match &grant.newest {
+            Some(newest) => newest.operation() == operation,
+            None => grant.holder == *holder,
         };
         match grant.filter(its_own) {
             Some(grant) => AttachmentState::Holds(Granted {

@@ -122,7 +122,7 @@ impl Model {
                     None => Outcome::Stale,
                 };
             }
-            Meaning::Known(state) => return self.report_acquire(state),
+            Meaning::Known(state) => return self.report_acquire(state, waited_ms),
         };
         asked.credit = fresh.as_ref().map_or(0, |fresh| fresh.credit).max(paid);
         let outcome = self.take(&resource, &asked);
@@ -175,7 +175,7 @@ impl Model {
     }
 
     /// A repetition reports the present.
-    fn report_acquire(&mut self, state: NamedState) -> Outcome {
+    fn report_acquire(&mut self, state: NamedState, waited_ms: u64) -> Outcome {
         match state {
             NamedState::Granted {
                 resource,
@@ -189,7 +189,7 @@ impl Model {
                         holder,
                         fencing_token: token,
                         expires_in_ms,
-                        waited_ms: 0,
+                        waited_ms,
                         attempts,
                     })
                 }
