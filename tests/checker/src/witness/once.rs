@@ -61,8 +61,8 @@ pub(super) fn check_unknown(history: &History, replay: &Replay, verdict: &mut Ve
             group.unknown.push(number);
         }
     }
-    for seen in replay.operations.values() {
-        if seen.claimed_by.is_some() {
+    for (operation, seen) in &replay.operations {
+        if seen.claimed_by.is_some() || replay.resumed.contains(operation) {
             continue;
         }
         let alike = Alike::of_entry(seen);

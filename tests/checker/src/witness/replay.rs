@@ -1,6 +1,6 @@
 //! The committed log, replayed by the specification, with each answer held against its entry.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use evermind_lock::command::{Action, Command, KeyId, OpId, Resume};
 use evermind_lock::names::{Holder, Key, Resource};
@@ -136,6 +136,8 @@ pub(super) struct Replay {
     pub(super) answered_by: Vec<Option<OpId>>,
     /// Which acquires were given back as told to nobody, and in which entries.
     pub(super) given_back: Vec<(u64, OpId)>,
+    /// Acquires that their node went on with in another operation, which answers the request.
+    pub(super) resumed: BTreeSet<OpId>,
     pub(super) model: Model,
 }
 
@@ -228,9 +230,37 @@ fn note(command: &Command, index: u64, replay: &mut Replay, verdict: &mut Verdic
         }
         return;
     }
+    if matches!(command.action, Action::Resume(_)) {
+        note_resumed(operation, &seen, replay, verdict);
+    }
     let uuid = (seen.key.as_str().into(), (&*seen.holder.text()).into());
     replay.of_uuid.entry(uuid).or_default().push(operation);
     replay.operations.insert(operation, seen);
+}
+
+/// A node goes on with one of its own operations, and with each once: both are of one request.
+fn note_resumed(operation: OpId, seen: &Seen, replay: &mut Replay, verdict: &mut Verdict) {
+    let from = OpId {
+        sequence: 0,
+        ..operation
+    };
+    let mut earlier = replay.operations.range(from..operation);
+    let first = earlier.rfind(|(id, other)| {
+        !replay.resumed.contains(id)
+            && other.claimed_by.is_none()
+            && (other.want, &other.key, &other.holder) == (seen.want, &seen.key, &seen.holder)
+            && other.idempotency == seen.idempotency
+    });
+    if let Some((first, _)) = first {
+        let first = *first;
+        replay.resumed.insert(first);
+        return;
+    }
+    let what = format!(
+        "entry {} goes on with what nobody asked for: {:?} of '{}'",
+        seen.index, seen.want, seen.key
+    );
+    super::broken(verdict, Check::W4, what);
 }
 
 fn end(replay: &mut Replay, operation: OpId, outcome: &Outcome, repeated: bool) {
