@@ -96,8 +96,7 @@ enum What {
     DeleteApiKeyById(Number, Number),
     /// The entry before it, again.
     Again,
-    /// Goes on with the wait of the acquire before it, so long after it came, charged for so many
-    /// attempts.
+    /// Resumes the last acquire: the time it has waited, and the attempts already charged.
     Resume(Number, u32),
 }
 
@@ -248,7 +247,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// The last acquire of the log, if the step goes on with it.
+    /// The last acquire of the log, if the step resumes it.
     fn resumed(&self, what: &What) -> Option<Action> {
         let What::Resume(waited_ms, attempts) = *what else {
             return None;

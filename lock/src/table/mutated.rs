@@ -45,16 +45,12 @@ impl LockTable {
 
     /// Extends a lease that is over and not yet ended.
     pub(super) fn extend_over(&mut self, extend: &Extend) -> Option<Outcome> {
-        let licence = self.index.accounts.licence_of(extend.caller)?;
-        let resource = Resource {
-            identity: self.state.licences.get(&licence)?.identity.clone(),
-            key: extend.key.clone(),
-        };
+        let resource = self.resource_of(extend.caller, &extend.key)?;
         let grant = self.state.locks.get(&resource)?.grants.of(&extend.holder)?;
         if !grant.is_over(self.now_ms()) {
             return None;
         }
-        // From now on, as a lease that was looked up and found would be.
+        // The new end counts from now, as for a lease that still stands.
         let late_ms = self.now_ms() - grant.expires_at_ms;
         let anew_ms = late_ms + extend.extend_by_ms;
         let extended = self.extend_anew(&resource, &extend.holder, anew_ms);

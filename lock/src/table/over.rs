@@ -61,15 +61,18 @@ impl LockTable {
         if !self.is_behind() {
             return;
         }
-        let licence = self.index.accounts.licence_of(caller);
-        let Some(licence) = licence.and_then(|id| self.state.licences.get(&id)) else {
-            return;
-        };
-        let resource = Resource {
-            identity: licence.identity.clone(),
+        if let Some(resource) = self.resource_of(caller, key) {
+            self.catch_up(entry, &resource, holder);
+        }
+    }
+
+    /// What a caller means by a key; `None` if its API key is unknown.
+    pub(super) fn resource_of(&self, caller: KeyId, key: &Key) -> Option<Resource> {
+        let licence = self.index.accounts.licence_of(caller)?;
+        Some(Resource {
+            identity: self.state.licences.get(&licence)?.identity.clone(),
             key: key.clone(),
-        };
-        self.catch_up(entry, &resource, holder);
+        })
     }
 
     /// Before a command looks at one attachment.

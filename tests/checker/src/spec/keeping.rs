@@ -1,12 +1,11 @@
 //! Keeping a lock, and giving it back.
 
-use evermind_lock::command::{Extend, Release};
+use evermind_lock::command::{Extend, Idempotency, KeyId, Release};
 use evermind_lock::limits::LEASE_MS_MAX;
 use evermind_lock::names::{Holder, Key, Resource};
 use evermind_lock::outcome::{HeldReason, Outcome, Refusal};
 
-use super::accounts::Caller;
-use super::once::{Endpoint, Meaning, NamedState};
+use super::once::{Endpoint, Fresh, Meaning, NamedState};
 use super::{Model, no};
 
 impl Model {
@@ -22,19 +21,35 @@ impl Model {
         Err(Refusal::NotOwner)
     }
 
-    pub(super) fn extend(&mut self, extend: &Extend) -> Outcome {
-        self.catch_up_for(extend.caller, &extend.key, &extend.holder);
-        let named = extend.idempotency.as_ref();
-        let (caller, meaning) = match self.who_and_what(extend.caller, Endpoint::Extend, named) {
-            Ok(known) => known,
-            Err(refusal) => return no(refusal),
-        };
+    /// Which lock is meant, and the name that the outcome is kept under; or what is known already.
+    fn begin(
+        &mut self,
+        caller: KeyId,
+        endpoint: Endpoint,
+        named: Option<&Idempotency>,
+        key: &Key,
+    ) -> Result<(Resource, Option<Fresh>), Outcome> {
+        let (caller, meaning) = self.who_and_what(caller, endpoint, named).map_err(no)?;
         let fresh = match meaning {
             Meaning::Unnamed => None,
             Meaning::Fresh(fresh) => Some(fresh),
-            Meaning::Known(state) => return self.report(state),
+            Meaning::Known(state) => return Err(self.report(state)),
         };
-        let resource = resource(&caller, &extend.key);
+        let resource = Resource {
+            identity: caller.identity,
+            key: key.clone(),
+        };
+        Ok((resource, fresh))
+    }
+
+    pub(super) fn extend(&mut self, extend: &Extend) -> Outcome {
+        self.catch_up_for(extend.caller, &extend.key, &extend.holder);
+        let named = extend.idempotency.as_ref();
+        let begun = self.begin(extend.caller, Endpoint::Extend, named, &extend.key);
+        let (resource, fresh) = match begun {
+            Ok(begun) => begun,
+            Err(outcome) => return outcome,
+        };
         let extended = self.extend_anew(&resource, &extend.holder, extend.extend_by_ms);
         if let Some(fresh) = fresh {
             let state = match &extended {
@@ -79,16 +94,11 @@ impl Model {
     pub(super) fn release(&mut self, release: &Release) -> Outcome {
         self.catch_up_for(release.caller, &release.key, &release.holder);
         let named = release.idempotency.as_ref();
-        let (caller, meaning) = match self.who_and_what(release.caller, Endpoint::Release, named) {
-            Ok(known) => known,
-            Err(refusal) => return no(refusal),
+        let begun = self.begin(release.caller, Endpoint::Release, named, &release.key);
+        let (resource, fresh) = match begun {
+            Ok(begun) => begun,
+            Err(outcome) => return outcome,
         };
-        let fresh = match meaning {
-            Meaning::Unnamed => None,
-            Meaning::Fresh(fresh) => Some(fresh),
-            Meaning::Known(state) => return self.report(state),
-        };
-        let resource = resource(&caller, &release.key);
         let released = self.release_anew(&resource, &release.holder);
         if let Some(fresh) = fresh {
             let state = match &released {
@@ -124,12 +134,5 @@ impl Model {
             NamedState::Refused(refusal) => no(refusal),
             _ => Outcome::Stale,
         }
-    }
-}
-
-fn resource(caller: &Caller, key: &Key) -> Resource {
-    Resource {
-        identity: caller.identity.clone(),
-        key: key.clone(),
     }
 }
