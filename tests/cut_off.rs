@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::harness::cluster::NODES;
+use crate::harness::http::Answer;
 use crate::harness::waiter::Waiter;
 use crate::harness::{TestCluster, until};
 
@@ -148,17 +149,14 @@ fn a_wait_goes_on_after_its_leader_stood_still() {
 }
 
 fn goes_on_after(cluster: &TestCluster, frozen: u64, leader: u64) {
-    goes_on_after_and_meanwhile(cluster, frozen, leader, || {});
-}
-
-fn goes_on_after_and_meanwhile(
-    cluster: &TestCluster,
-    frozen: u64,
-    leader: u64,
-    meanwhile: impl FnOnce(),
-) {
     cluster.client(leader).take("k", "holder", 60_000);
     let waiter = Waiter::join(&cluster.client(frozen), "k", "w", 1).in_background();
+    stands_still(cluster, frozen, leader, || {});
+    goes_on(cluster, leader, "k", waiter);
+}
+
+/// Until the places of the callers that wait for `k` there are dropped.
+fn stands_still(cluster: &TestCluster, frozen: u64, leader: u64, meanwhile: impl FnOnce()) {
     cluster.pause(frozen);
     let began = Instant::now();
     meanwhile();
@@ -169,10 +167,13 @@ fn goes_on_after_and_meanwhile(
         (gone && began.elapsed() > Duration::from_secs(7)).then_some(())
     });
     cluster.resume(frozen);
+}
+
+fn goes_on(cluster: &TestCluster, leader: u64, key: &str, waiter: thread::JoinHandle<Answer>) {
     until("it waits again", SOON, || {
-        (cluster.client(leader).waiting("k") == Some(1)).then_some(())
+        (cluster.client(leader).waiting(key) == Some(1)).then_some(())
     });
-    assert_eq!(cluster.client(leader).release("k", "holder").status, 200);
+    assert_eq!(cluster.client(leader).release(key, "holder").status, 200);
     let granted = waiter.join().unwrap();
     assert_eq!(granted.status, 200, "{granted}");
     // As if it had never been interrupted: a poll each 500 ms, and the first.
@@ -206,7 +207,8 @@ fn a_lease_ends_on_time_on_a_quiet_cluster() {
 }
 
 /// As above, and what it missed is gone from the log: it is sent a snapshot, which does not say how
-/// the wait ended.
+/// the wait ended. An idempotency key does, and without one the outcome is unknown: a wait that was
+/// released must not come back.
 #[test]
 fn a_wait_goes_on_after_its_node_stood_still_and_was_sent_a_snapshot() {
     let cluster =
@@ -216,12 +218,30 @@ fn a_wait_goes_on_after_its_node_stood_still_and_was_sent_a_snapshot() {
     }
     cluster.await_ready();
     let (leader, frozen) = (cluster.leader(), cluster.followers()[0]);
-    goes_on_after_and_meanwhile(&cluster, frozen, leader, || {
+    let (client, there) = (cluster.client(leader), cluster.client(frozen));
+    for key in ["k", "released", "released-once"] {
+        client.take(key, "holder", 60_000);
+    }
+    let named = Waiter::join_once(&there, "k", "w", "once", 1).in_background();
+    let released = Waiter::join(&there, "released", "w", 1).in_background();
+    let released_once = Waiter::join_once(&there, "released-once", "w", "twice", 1).in_background();
+    stands_still(&cluster, frozen, leader, || {
+        for key in ["released", "released-once"] {
+            assert_eq!(client.release(key, "w").status, 200);
+        }
         for number in 0..200 {
-            let key = format!("k-{number}");
-            cluster.client(leader).take(&key, "u", 60_000);
+            client.take(&format!("k-{number}"), "u", 60_000);
         }
     });
+    goes_on(&cluster, leader, "k", named);
+    let unknown = released.join().unwrap();
+    assert_eq!(unknown.status, 504, "{unknown}");
+    let told = released_once.join().unwrap();
+    assert_eq!(told.status, 423, "{told}");
+    for key in ["released", "released-once"] {
+        assert_eq!(client.waiting(key), Some(0), "it came back to {key}");
+    }
+
     let snapshots = cluster.node(frozen).data_dir.join("snapshot");
     let mut files = std::fs::read_dir(snapshots).unwrap().flatten();
     let was_sent = files.any(|file| {

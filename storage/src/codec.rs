@@ -4,8 +4,9 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The version of every encoding this build writes.
-pub const VERSION: u8 = 3;
+/// The version of every encoding this build writes, and of the rules by which it applies commands: nodes
+/// that apply one log by different rules have different tables. Raised with either.
+pub const VERSION: u8 = 4;
 
 /// The most bytes one value may decode to or from: a peer or a disk cannot make us allocate more.
 pub const VALUE_BYTES_MAX: usize = 16 << 20;

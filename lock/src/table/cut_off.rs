@@ -1,8 +1,8 @@
 //! Waits whose API key is refused: deleted, or of a licence that was revoked or has expired.
 
+use super::hold::acquire_id;
 use super::{Entry, LockTable, refused};
 use crate::command::{KeyId, LicenceId, OpId};
-use crate::idempotency::{Endpoint, IdempotencyId};
 use crate::limits::DETACHED_MS;
 use crate::names::Resource;
 use crate::outcome::{CutOff, Event, Refusal};
@@ -130,12 +130,8 @@ impl LockTable {
         };
         self.charge_rest(&waiter, attempts);
         // What was named with a key that is gone starts anew under another.
-        for key in waiter.records {
-            self.forget(&IdempotencyId {
-                identity: resource.identity.clone(),
-                endpoint: Endpoint::Acquire,
-                key,
-            });
+        for key in &waiter.records {
+            self.forget(&acquire_id(resource, key));
         }
     }
 }

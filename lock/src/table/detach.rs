@@ -1,23 +1,28 @@
 //! Callers that are gone: hung up, or on a node that was taken for dead.
 
+use super::hold::acquire_id;
 use super::{Entry, LockTable};
 use crate::command::{Attachment, NodeId, OpId};
-use crate::idempotency::{Endpoint, IdempotencyId};
 use crate::limits::{ATTACHMENTS_PER_WAITER_MAX, DETACHED_MS, OPEN_OPERATIONS_MAX};
 #[cfg(evermind_mutants)]
 use crate::mutant::{self, Mutant};
 use crate::names::Resource;
 use crate::outcome::{Decision, Outcome};
+use crate::queue::Attached;
 
 impl LockTable {
     /// Ties one acquire and its wait no longer together. Without any tie, the place is kept until
-    /// `ends_ms`. `may_return`: its node may only be cut off.
-    pub(super) fn detach(&mut self, operation: OpId, may_return: bool, ends_ms: u64) {
-        let Some((resource, place)) = self.index.ties.remove(operation) else {
-            return;
-        };
+    /// `ends_ms`. `may_return`: its node may only be cut off. Returned is the detached acquire that there
+    /// is no room for any more.
+    pub(super) fn detach(
+        &mut self,
+        operation: OpId,
+        may_return: bool,
+        ends_ms: u64,
+    ) -> Option<Attached> {
+        let (resource, place) = self.index.ties.remove(operation)?;
         let mut detached = false;
-        let mut forgotten = None;
+        let (mut forgotten, mut displaced) = (None, None);
         self.change_lock(&resource, |lock| {
             lock.queue.change(place, |waiter| {
                 let at = waiter
@@ -27,7 +32,7 @@ impl LockTable {
                 let gone = at.map(|at| waiter.attached.remove(at));
                 if may_return {
                     if waiter.detached.len() >= ATTACHMENTS_PER_WAITER_MAX {
-                        forgotten = Some(waiter.detached.remove(0));
+                        displaced = Some(waiter.detached.remove(0));
                     }
                     waiter.detached.extend(gone);
                 } else {
@@ -41,7 +46,7 @@ impl LockTable {
             let wait = (resource.clone(), place);
             self.index.ties.set_detached(operation, wait);
         }
-        if let Some(gone) = forgotten {
+        if let Some(gone) = forgotten.as_ref().or(displaced.as_ref()) {
             let caller = (gone.caller, gone.operation);
             self.index.accounts.callers.remove(&caller);
             self.index.ties.remove(gone.operation);
@@ -50,6 +55,7 @@ impl LockTable {
             let places = &mut self.index.deadlines.places;
             places.insert((ends_ms, place), resource);
         }
+        displaced
     }
 
     /// A node was taken for dead: all that it has attached is over, and counts as detached since this
@@ -116,11 +122,7 @@ impl LockTable {
         };
         let token = grant.fencing_token;
         if let Some(key) = &newest.idempotency {
-            let id = IdempotencyId {
-                identity: attachment.resource.identity.clone(),
-                endpoint: Endpoint::Acquire,
-                key: key.as_ref().clone(),
-            };
+            let id = acquire_id(&attachment.resource, key);
             self.give_credit(&id, token);
         }
         self.end_grant(entry, &attachment.resource, token);

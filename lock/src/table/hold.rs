@@ -8,7 +8,7 @@ use crate::idempotency::{Answer, Endpoint, IdempotencyId};
 use crate::limits::{FENCING_TOKEN_MAX, LEASE_MS_MAX};
 #[cfg(evermind_mutants)]
 use crate::mutant::{self, Mutant};
-use crate::names::{Holder, Resource};
+use crate::names::{Holder, IdempotencyKey, Resource};
 use crate::outcome::{Current, Event, Granted, HeldReason, Outcome, Refusal};
 use crate::queue::Waiter;
 use crate::record::RecordKey;
@@ -248,7 +248,8 @@ impl LockTable {
         let attempts = waiter.attempts(now_ms);
         self.charge_rest(waiter, attempts);
         let mut answered = None;
-        for attached in waiter.attached.iter().chain(away) {
+        let told: Vec<_> = waiter.attached.iter().chain(away).collect();
+        for attached in &told {
             let granted = Granted {
                 holder: waiter.holder.clone(),
                 fencing_token,
@@ -280,19 +281,24 @@ impl LockTable {
             fencing_token,
             attempts,
         };
-        self.settle_all(resource, waiter, &answer);
+        for key in &waiter.records {
+            let id = acquire_id(resource, key);
+            // Whoever is not told of this grant may come again when it has ended, or was given back:
+            // then its request starts anew.
+            let is_told = told.iter().any(|a| a.idempotency.as_ref() == Some(key));
+            if is_told {
+                self.settle(id, answer.clone());
+            } else {
+                self.forget(&id);
+            }
+        }
         answered
     }
 
     /// Settles every named acquire of a wait that is over.
     pub(super) fn settle_all(&mut self, resource: &Resource, waiter: &Waiter, answer: &Answer) {
         for key in &waiter.records {
-            let id = IdempotencyId {
-                identity: resource.identity.clone(),
-                endpoint: Endpoint::Acquire,
-                key: key.clone(),
-            };
-            self.settle(id, answer.clone());
+            self.settle(acquire_id(resource, key), answer.clone());
         }
     }
 
@@ -320,5 +326,14 @@ impl LockTable {
             attempts,
             current,
         })
+    }
+}
+
+/// The record of a named acquire.
+pub(super) fn acquire_id(resource: &Resource, key: &IdempotencyKey) -> IdempotencyId {
+    IdempotencyId {
+        identity: resource.identity.clone(),
+        endpoint: Endpoint::Acquire,
+        key: key.clone(),
     }
 }

@@ -188,8 +188,31 @@ impl LockTable {
         apart.sort_by_key(|(operation, _, at_ms)| (*at_ms, *operation));
         for (operation, may_return, at_ms) in apart {
             entry.spend();
-            self.detach(operation, may_return, at_ms.saturating_add(DETACHED_MS));
+            let ends_ms = at_ms.saturating_add(DETACHED_MS);
+            let displaced = self.detach(operation, may_return, ends_ms);
+            if let Some(displaced) = displaced {
+                self.end_displaced(entry, resource, place, displaced.operation);
+            }
             entry.events.push(Event::Detached { operation });
         }
+    }
+
+    /// Tells a detached acquire that there is no way back to its wait, which goes on without it.
+    fn end_displaced(
+        &mut self,
+        entry: &mut Entry<'_>,
+        resource: &Resource,
+        place: u64,
+        operation: OpId,
+    ) {
+        let lock = self.state.locks.get(resource);
+        let waiter = lock.and_then(|lock| lock.queue.at(place));
+        let attempts = waiter.map_or(1, |waiter| waiter.attempts(self.now_ms()));
+        let outcome = self.held(resource, HeldReason::Detached, attempts);
+        entry.answer(Event::WaitEnded {
+            operation,
+            resource: resource.clone(),
+            outcome,
+        });
     }
 }

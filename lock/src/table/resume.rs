@@ -50,8 +50,8 @@ impl LockTable {
     /// Takes the lock, or waits for the rest of the window at the end of the queue. Charged as if the
     /// wait had gone on: never more than 1 + `retry_attempts` in all.
     ///
-    /// Where the same uuid waits again, its client has repeated the request elsewhere: that wait keeps
-    /// its lease, and lasts at least for the rest of this one's window.
+    /// Where the same uuid waits again, its client has repeated the request elsewhere: this one is told
+    /// what that one is, and that wait keeps its lease and its window.
     pub(super) fn resume(
         &mut self,
         entry: &mut Entry<'_>,

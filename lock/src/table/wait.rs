@@ -1,10 +1,10 @@
 //! Standing in line: joining, attaching, detaching, leaving.
 
 use super::acquire::{Asked, Terms};
-use super::resume::Before;
+use super::hold::acquire_id;
 use super::{Entry, LockTable, refused};
 use crate::command::NodeId;
-use crate::idempotency::{Answer, Endpoint, IdempotencyId};
+use crate::idempotency::Answer;
 use crate::limits::{ATTACHMENTS_PER_WAITER_MAX, IDEMPOTENCY_KEYS_PER_WAITER_MAX};
 use crate::names::{Holder, Resource};
 use crate::outcome::{Event, HeldReason, Limit, Outcome, Refusal};
@@ -80,7 +80,9 @@ impl LockTable {
                 self.charge(asked.caller.licence, attempts.saturating_sub(asked.credit));
                 return self.held(&asked.resource, asked.before.reason(), attempts);
             }
-            self.renew(&asked.resource, place, terms, asked.before);
+            if !asked.before.is_resumed() {
+                self.renew(&asked.resource, place, terms);
+            }
         }
         let attached = Attached {
             operation: asked.operation,
@@ -100,24 +102,19 @@ impl LockTable {
         Outcome::Queued
     }
 
-    /// From now on the wait is what its newest request asks for: it is the one that knows how long
-    /// its caller goes on waiting. A request that is resumed is not the newest: it only lengthens the
-    /// wait.
-    fn renew(&mut self, resource: &Resource, place: u64, terms: Terms, before: Before) {
+    /// From now on the wait is what its newest request asks for. Its node answers for it when its
+    /// window is over, so an older request that is resumed changes nothing: it would be kept waiting
+    /// past that.
+    fn renew(&mut self, resource: &Resource, place: u64, terms: Terms) {
         let now_ms = self.now_ms();
         let (mut before_ms, mut after_ms) = (0, 0);
         self.change_lock(resource, |lock| {
             lock.queue.change(place, |waiter| {
                 before_ms = waiter.ends_ms();
                 waiter.polled = waiter.attempts(now_ms) - 1;
-                let window_ms = (now_ms - waiter.joined_ms) + terms.window_ms;
-                if before.is_resumed() {
-                    waiter.window_ms = waiter.window_ms.max(window_ms);
-                } else {
-                    waiter.window_ms = window_ms;
-                    waiter.retry_attempts = terms.retry_attempts;
-                    waiter.lease_ms = terms.lease_ms;
-                }
+                waiter.window_ms = (now_ms - waiter.joined_ms) + terms.window_ms;
+                waiter.retry_attempts = terms.retry_attempts;
+                waiter.lease_ms = terms.lease_ms;
                 after_ms = waiter.ends_ms();
             });
         });
@@ -208,13 +205,8 @@ impl LockTable {
                 outcome: outcome.clone(),
             });
         }
-        for key in waiter.records {
-            let id = IdempotencyId {
-                identity: resource.identity.clone(),
-                endpoint: Endpoint::Acquire,
-                key,
-            };
-            self.forget(&id);
+        for key in &waiter.records {
+            self.forget(&acquire_id(resource, key));
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evermind_lock::command::{Acquire, Action, Attachment, OpId, Resume};
+use evermind_lock::limits::IDEMPOTENCY_MS;
 use evermind_lock::names::{Holder, Resource};
 use evermind_lock::outcome::{Decision, HeldReason, Outcome, Refusal};
 use tokio::sync::oneshot;
@@ -13,6 +14,12 @@ use super::core::Core;
 use super::pending::{Answer, Answered};
 use super::{LEADER_PATIENCE, UNKNOWN_AFTER, no_leader};
 use crate::api::NodeError;
+
+/// The log knows a repeated request by its idempotency key for 60 s after the first was decided. So a
+/// request that has one is sent and resumed for less than that after it came, with 10 s for the way
+/// into the log. Later, its repetition on another node may have been decided and forgotten, and it
+/// would take effect a second time.
+const NAMED_SENT_WITHIN: Duration = Duration::from_millis(IDEMPOTENCY_MS - 10_000);
 
 /// An operation whose decision somebody waits for.
 pub(crate) struct Operation {
@@ -24,17 +31,20 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
-    /// Opens and sends it. `window` is how long it may stand in line.
+    /// Opens it, and sends it until it is answered, or for `sent_within`. `window` is how long it may
+    /// stand in line.
     pub(crate) fn start(
         core: &Arc<Core>,
         action: Action,
         window: Duration,
+        sent_within: Option<Duration>,
         attached: impl FnOnce(OpId) -> Option<Attachment>,
     ) -> Result<Self, NodeError> {
         let now = Instant::now();
         let ends = now + window + UNKNOWN_AFTER;
         let (caller, answered) = oneshot::channel();
-        let id = core.submit(action, Some(ends), Some(caller), attached)?;
+        let expires = sent_within.map_or(ends, |within| ends.min(now + within));
+        let id = core.submit(action, Some(expires), Some(caller), attached)?;
         Ok(Self {
             core: Arc::clone(core),
             id,
@@ -89,17 +99,22 @@ pub struct Acquisition {
 
 struct Asked {
     acquire: Acquire,
-    since: Instant,
+    /// Since this machine was started: time that it is suspended counts.
+    since: Duration,
 }
 
 impl Asked {
     /// This node stood still, or was cut off, for longer than a place is kept: it was taken for dead,
     /// and its callers with it. This caller is still there, so it takes a place again for the rest of
     /// its window, which comes along. `None`: what was decided is something else, or its window is
-    /// over.
+    /// over, or what it asked for might have been done already.
     fn resume(&self, decided: &Answer, waited: Duration) -> Option<(Resume, Duration)> {
         let window = Duration::from_millis(self.acquire.window_ms);
         let rest = window.checked_sub(waited).filter(|rest| !rest.is_zero())?;
+        let is_named = self.acquire.idempotency.is_some();
+        if is_named && waited >= NAMED_SENT_WITHIN {
+            return None;
+        }
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         let attempts = match decided {
             Ok(Decision {
@@ -111,9 +126,11 @@ impl Asked {
                     }),
                 ..
             }) => *attempts,
-            // The end of the wait was in a snapshot, and what it was charged with it: no more than
-            // polling would have cost until now.
-            Err(NodeError::Unknown) => {
+            // The end of the wait was in a snapshot. Its idempotency key tells whether it was granted
+            // or released there; without one nobody knows, and a wait that its client has ended must
+            // not come back. What it was charged is not known either: no more than polling would have
+            // cost until now.
+            Err(NodeError::Unknown) if is_named => {
                 let Acquire {
                     retry_attempts,
                     window_ms,
@@ -143,17 +160,21 @@ enum Stage {
 
 impl Acquisition {
     pub(crate) fn start(core: &Arc<Core>, acquire: Acquire, resource: Resource) -> Self {
+        let since = core.clocks.since_boot();
         let mut acquisition = Self {
             stage: Stage::Over,
             resource,
             holder: acquire.holder.clone(),
             asked: (acquire.window_ms > 0).then(|| Asked {
                 acquire: acquire.clone(),
-                since: Instant::now(),
+                since,
             }),
         };
         let window = Duration::from_millis(acquire.window_ms);
-        acquisition.stage = match acquisition.open(core, Action::Acquire(acquire), window) {
+        let is_named = acquire.idempotency.is_some();
+        let sent_within = is_named.then_some(NAMED_SENT_WITHIN);
+        let opened = acquisition.open(core, Action::Acquire(acquire), window, sent_within);
+        acquisition.stage = match opened {
             Ok(operation) => Stage::Open(operation),
             Err(error) => Stage::Refused(error),
         };
@@ -165,6 +186,7 @@ impl Acquisition {
         core: &Arc<Core>,
         action: Action,
         window: Duration,
+        sent_within: Option<Duration>,
     ) -> Result<Operation, NodeError> {
         let attachment = |operation| {
             Some(Attachment {
@@ -173,15 +195,19 @@ impl Acquisition {
                 holder: self.holder.clone(),
             })
         };
-        Operation::start(core, action, window, attachment)
+        Operation::start(core, action, window, sent_within, attachment)
     }
 
     /// Goes on with a wait whose place is gone: see [`Asked::resume`].
     fn resume(&self, core: &Arc<Core>, decided: &Answer) -> Option<Operation> {
         let asked = self.asked.as_ref()?;
-        let (resume, rest) = asked.resume(decided, asked.since.elapsed())?;
+        let waited = core.clocks.since_boot().saturating_sub(asked.since);
+        let (resume, rest) = asked.resume(decided, waited)?;
+        let is_named = resume.acquire.idempotency.is_some();
+        let sent_within = is_named.then(|| NAMED_SENT_WITHIN.saturating_sub(waited));
         // A node that stops leaves it at what was decided.
-        self.open(core, Action::Resume(resume), rest).ok()
+        self.open(core, Action::Resume(resume), rest, sent_within)
+            .ok()
     }
 
     /// Granted or refused; for a wait, when it ends. Cancel-safe; to be called to its end once.
@@ -262,35 +288,72 @@ impl Acquisition {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use evermind_lock::command::KeyId;
-    use evermind_lock::names::Key;
+    use evermind_lock::command::{Idempotency, KeyId};
+    use evermind_lock::names::{IdempotencyKey, Key};
 
     use super::*;
 
-    #[test]
-    fn a_wait_whose_end_nobody_saw_goes_on_for_the_rest_of_its_window() {
+    const WINDOW: Duration = Duration::from_mins(2);
+
+    fn asked(named: bool) -> Asked {
+        let idempotency = named.then(|| Idempotency {
+            key: IdempotencyKey::new("n").unwrap(),
+            fingerprint: [0; 16],
+        });
         let acquire = Acquire {
             caller: KeyId(1),
             key: Key::new("k").unwrap(),
             holder: Holder::new("h").unwrap(),
             lease_ms: 1_000,
-            retry_attempts: 20,
-            window_ms: 10_000,
+            retry_attempts: 240,
+            window_ms: 120_000,
             fifo: false,
-            idempotency: None,
+            idempotency,
         };
-        let asked = Asked {
-            acquire: acquire.clone(),
-            since: Instant::now(),
-        };
-        let unseen = Err(NodeError::Unknown);
-        let (resume, rest) = asked.resume(&unseen, Duration::from_secs(4)).unwrap();
-        assert_eq!(rest, Duration::from_secs(6));
-        assert_eq!((resume.waited_ms, resume.attempts), (4_000, 9));
-        assert_eq!(resume.acquire, acquire);
-        let over = Duration::from_millis(acquire.window_ms);
-        assert!(asked.resume(&unseen, over).is_none());
+        let since = Duration::ZERO;
+        Asked { acquire, since }
+    }
+
+    fn detached() -> Decision {
+        Decision {
+            log_index: 7,
+            outcome: Outcome::Refused(Refusal::LockHeld {
+                reason: HeldReason::Detached,
+                attempts: 8,
+                current: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_wait_whose_place_was_dropped_goes_on_for_the_rest_of_its_window() {
+        let waited = Duration::from_secs(100);
+        let (resume, rest) = asked(false).resume(&Ok(detached()), waited).unwrap();
+        assert_eq!(rest, Duration::from_secs(20));
+        assert_eq!((resume.waited_ms, resume.attempts), (100_000, 8));
+        assert_eq!(resume.acquire, asked(false).acquire);
+        assert!(asked(false).resume(&Ok(detached()), WINDOW).is_none());
         let stopping = Err(NodeError::Stopping);
-        assert!(asked.resume(&stopping, Duration::ZERO).is_none());
+        assert!(asked(false).resume(&stopping, Duration::ZERO).is_none());
+    }
+
+    #[test]
+    fn a_wait_whose_end_nobody_saw_goes_on_only_if_its_name_tells_whether_it_was_ended() {
+        let unseen = Err(NodeError::Unknown);
+        let waited = Duration::from_secs(4);
+        let (resume, rest) = asked(true).resume(&unseen, waited).unwrap();
+        assert_eq!(rest, Duration::from_secs(116));
+        assert_eq!((resume.waited_ms, resume.attempts), (4_000, 9));
+        // It may have been released, and the client told so.
+        assert!(asked(false).resume(&unseen, waited).is_none());
+    }
+
+    #[test]
+    fn a_named_wait_does_not_go_on_when_its_repetition_may_be_forgotten() {
+        let before = NAMED_SENT_WITHIN.saturating_sub(Duration::from_millis(1));
+        for decided in [Ok(detached()), Err(NodeError::Unknown)] {
+            assert!(asked(true).resume(&decided, before).is_some());
+            assert!(asked(true).resume(&decided, NAMED_SENT_WITHIN).is_none());
+        }
     }
 }

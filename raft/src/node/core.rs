@@ -337,8 +337,8 @@ impl Core {
                     log_index: *self.applied.borrow(),
                     outcome: Outcome::Granted(granted),
                 }),
-                // Its place was dropped, or it was granted and the lease has ended: its acquisition
-                // goes on with what is left of the window.
+                // Its place was dropped, or it was released, or it was granted and the lease has ended:
+                // its acquisition goes on where its idempotency key tells which.
                 AttachmentState::Gone => Err(NodeError::Unknown),
             };
             self.pending().settle(attachment.operation.sequence, answer);

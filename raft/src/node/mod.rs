@@ -164,7 +164,8 @@ impl Node {
     }
 
     async fn decide(&self, action: Action) -> Result<Decision, NodeError> {
-        let mut operation = Operation::start(&self.inner.core, action, Duration::ZERO, |_| None)?;
+        let mut operation =
+            Operation::start(&self.inner.core, action, Duration::ZERO, None, |_| None)?;
         operation.decision().await
     }
 
@@ -368,7 +369,7 @@ impl Node {
             boot: core.boot,
         };
         // Behind everything that this node has sent: the hang-ups of the callers just closed too.
-        if let Ok(mut left) = Operation::start(core, action, Duration::ZERO, |_| None) {
+        if let Ok(mut left) = Operation::start(core, action, Duration::ZERO, None, |_| None) {
             let _ = timeout(LEAVE_LINES_MAX, left.decision()).await;
         }
     }

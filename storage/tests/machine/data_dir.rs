@@ -160,6 +160,6 @@ fn the_bytes_of_a_node_file_never_change() {
     assert_eq!(magic, b"EVMNODE\x01");
     let (body, sum) = rest.split_at(rest.len() - 4);
     // Codec version, cluster, node, disk, boot, settled.
-    assert_eq!(body, [&[3_u8][..], &[7; 16], &[1, 42, 1, 0]].concat());
-    assert_eq!(sum, [249, 131, 190, 1]);
+    assert_eq!(body, [&[4_u8][..], &[7; 16], &[1, 42, 1, 0]].concat());
+    assert_eq!(sum, [161, 5, 89, 104]);
 }

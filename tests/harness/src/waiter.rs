@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::http::{Answer, Connection};
+use super::http::{Answer, Connection, Request};
 use super::until::until;
 
 /// An acquire that was sent and is not answered yet.
@@ -21,8 +21,12 @@ impl Waiter {
     /// Sends the acquire. Returns when the bytes are with the kernel, not when it stands in line.
     #[track_caller]
     pub fn send(client: &Client, body: &Value) -> Self {
+        Self::send_request(client, &client.request("/lock/acquire", body))
+    }
+
+    #[track_caller]
+    fn send_request(client: &Client, request: &Request) -> Self {
         let mut connection = Connection::open(client.address).expect("the node listens");
-        let request = client.request("/lock/acquire", body);
         connection.send(&request.bytes()).expect("the node reads");
         Self {
             connection,
@@ -34,13 +38,25 @@ impl Waiter {
     /// `place`th.
     #[track_caller]
     pub fn join(client: &Client, key: &str, uuid: &str, place: u64) -> Self {
-        let waiter = Self::send(client, &minute_long(key, uuid));
+        Self::send(client, &minute_long(key, uuid)).standing(client, key, place)
+    }
+
+    /// As [`Waiter::join`], with an `Idempotency-Key`.
+    #[track_caller]
+    pub fn join_once(client: &Client, key: &str, uuid: &str, once: &str, place: u64) -> Self {
+        let request = client.request("/lock/acquire", &minute_long(key, uuid));
+        let request = request.with("Idempotency-Key", once);
+        Self::send_request(client, &request).standing(client, key, place)
+    }
+
+    #[track_caller]
+    fn standing(self, client: &Client, key: &str, place: u64) -> Self {
         until(
-            &format!("{uuid} stands in line for {key}"),
+            &format!("it stands in line for {key}"),
             Duration::from_secs(10),
             || (client.waiting(key) == Some(place)).then_some(()),
         );
-        waiter
+        self
     }
 
     /// Hangs up.

@@ -378,7 +378,15 @@ impl Model {
             token,
             attempts,
         };
-        self.settle(resource, wait, &state);
+        for key in &wait.names {
+            let name = acquire_name(resource, key);
+            if told.iter().any(|r| r.idempotency.as_ref() == Some(key)) {
+                self.settle_name(&name, state.clone());
+            } else {
+                // Nobody is told under this name: it starts anew.
+                self.forget_name(&name);
+            }
+        }
         answer
     }
 

@@ -196,24 +196,21 @@ impl Model {
             if terms.window_ms == 0 && !free {
                 return self.refuse_to_wait(resource, asked, terms);
             }
-            let before_ms = wait.ends_ms();
-            wait.polled = wait.attempts(now_ms) - 1;
-            let window_ms = now_ms - wait.joined_ms + terms.window_ms;
-            if asked.is_resumed {
-                // An old request, which waits no shorter for the newer one's sake.
-                wait.terms.window_ms = wait.terms.window_ms.max(window_ms);
-            } else {
-                // From now on the wait is as its newest request wants it.
+            // An old request leaves a newer one's wait as it is; otherwise the wait is from now on as
+            // its newest request wants it.
+            if !asked.is_resumed {
+                let before_ms = wait.ends_ms();
+                wait.polled = wait.attempts(now_ms) - 1;
                 wait.terms = Terms {
-                    window_ms,
+                    window_ms: now_ms - wait.joined_ms + terms.window_ms,
                     fifo: wait.terms.fifo,
                     ..terms
                 };
+                let after_ms = wait.ends_ms();
+                self.agenda.remove(&(Kind::Window, before_ms, place));
+                let due = (Kind::Window, after_ms, place);
+                self.agenda.insert(due, Subject::Lock(resource.clone()));
             }
-            let after_ms = wait.ends_ms();
-            self.agenda.remove(&(Kind::Window, before_ms, place));
-            let due = (Kind::Window, after_ms, place);
-            self.agenda.insert(due, Subject::Lock(resource.clone()));
         }
         let new_name = new_name.cloned();
         if let Some(wait) = self.wait_mut(resource, place) {
@@ -274,19 +271,35 @@ impl Model {
         };
         let request = wait.attached.remove(at);
         let told = request.clone();
-        let forgotten = if may_return {
+        let mut displaced = None;
+        if may_return {
             wait.detached.push(request);
-            let full = wait.detached.len() > ATTACHMENTS_PER_WAITER_MAX;
-            full.then(|| wait.detached.remove(0).operation)
+            if wait.detached.len() > ATTACHMENTS_PER_WAITER_MAX {
+                displaced = Some(wait.detached.remove(0).operation);
+            }
         } else {
-            Some(operation)
-        };
-        if let Some(forgotten) = forgotten {
-            self.requests.remove(&forgotten);
+            self.requests.remove(&operation);
         }
         self.tell_no_more(&told);
         self.keep_place(&resource, place, ends_ms);
+        if let Some(displaced) = displaced {
+            self.requests.remove(&displaced);
+            self.end_displaced(displaced, &resource, place);
+        }
         true
+    }
+
+    /// A detached request that there is no room for any more: its wait goes on without it.
+    fn end_displaced(&mut self, operation: OpId, resource: &Resource, place: u64) {
+        let line = self.lines.get(resource);
+        let wait = line.and_then(|line| line.get(&place));
+        let attempts = wait.map_or(1, |wait| wait.attempts(self.now_ms));
+        let refusal = self.held(resource, HeldReason::Detached, attempts);
+        self.answer(Event::WaitEnded {
+            operation,
+            resource: resource.clone(),
+            outcome: no(refusal),
+        });
     }
 
     /// Its caller hung up.
