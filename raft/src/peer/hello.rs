@@ -284,7 +284,7 @@ mod tests {
         let mut expected = Vec::new();
         expected.extend_from_slice(&[81, 0, 0, 0]);
         expected.extend_from_slice(b"evermind");
-        expected.extend_from_slice(&[2, 0, 3, 0]);
+        expected.extend_from_slice(&[2, 0, 4, 0]);
         expected.extend_from_slice(&[7; 16]);
         expected.extend_from_slice(&[1, 2, 252, 4, 3, 2, 1, 3, 10]);
         expected.extend_from_slice(b"http://a:1");

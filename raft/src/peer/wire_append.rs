@@ -157,9 +157,9 @@ mod tests {
             5, // an append
             5, 0, 0, 0, 0, 0, 0, 0, // stream
             9, 0, 0, 0, // length of the head
-            3, 3, 1, 1, 1, 2, 9, 0, 1, // version, vote, previous, commit, count
+            4, 3, 1, 1, 1, 2, 9, 0, 1, // version, vote, previous, commit, count
             4, 0, 0, 0, // length of the entry
-            3, 3, 10, 0, // version, term, index, blank
+            4, 3, 10, 0, // version, term, index, blank
         ];
         assert_eq!(frames, [expected]);
     }
