@@ -21,6 +21,7 @@ use crate::rates::{AddressRate, LicenceRate};
 use crate::request_log::RequestLog;
 use crate::routes::{Routes, routes};
 use crate::secrets::AdminToken;
+use crate::shares::Shares;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -32,6 +33,7 @@ pub(crate) struct Edge<B> {
     pub(crate) admin: Option<AdminToken>,
     pub(crate) licence_rate: Option<LicenceRate>,
     pub(crate) address_rate: AddressRate,
+    pub(crate) shares: Shares,
     pub(crate) pages: Arc<Pages>,
 }
 
@@ -63,6 +65,7 @@ impl App {
             backend,
             admin: access.admin,
             licence_rate: (limits.licence_requests_per_second).map(LicenceRate::new),
+            shares: Shares::new(limits.connections_max),
             pages: Arc::default(),
             address_rate: AddressRate::new(limits.address_requests_per_second),
             limits: limits.clone(),

@@ -52,13 +52,13 @@ pub(crate) async fn caller<L: Locks>(
         Some(Err(NodeError::Unknown)) | None => return Ok(Err(in_vain.into())),
         Some(Err(error)) => return Ok(Err(error.into())),
     };
-    shows_key(head);
     if let Some(rate) = &edge.licence_rate {
         rate.ask(caller.licence, allowance)?;
     }
     if !caller.standing.is_active() {
         return Ok(Err(Refusal::LicenceInactive.into()));
     }
+    shows_key(head);
     Ok(Ok(caller))
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn admin<B>(edge: &Edge<B>, head: &Parts) -> Result<(), Problem> {
     Err(unauthorized("this is not the admin token"))
 }
 
-/// From now on the connection keeps its place.
+/// From now on the connection keeps its place while it has work.
 fn shows_key(head: &Parts) {
     if let Some(keyless) = head.extensions.get::<Keyless>() {
         keyless.shows_key();

@@ -43,6 +43,7 @@ mod routes;
 mod secrets;
 mod seldom;
 mod serve;
+mod shares;
 mod soon;
 mod watch;
 mod whole_body;

@@ -88,6 +88,7 @@ async fn try_acquire<L: Locks>(
     };
     asked.config = Some(config.clone());
     let caller = caller?;
+    let _under_way = edge.shares.begin(caller.licence)?;
     let window_ms = window::draw(
         wanted.retry_attempts,
         wanted.retry_delay_ms,

@@ -22,7 +22,7 @@ use crate::app::App;
 use crate::handed_over::AfterWait;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits, READ_BUFFER_BYTES_MAX};
 use crate::listen::{Listen, Socket};
-use crate::places::{Place, Places};
+use crate::places::{Begun, Place, Places};
 use crate::seldom::Seldom;
 use crate::watch::Watch;
 use crate::whole_body::WholeBody;
@@ -129,16 +129,14 @@ async fn connection(
                 watch.work_ends(None);
                 return Ok::<_, Infallible>(response);
             }
-            let keyless = place.keyless();
-            let was_keyless = keyless.is_some();
-            if let Some(keyless) = keyless {
-                place.touch();
-                request.extensions_mut().insert(keyless);
+            match place.begin() {
+                Begun::Keyed => {}
+                Begun::Keyless(keyless) => drop(request.extensions_mut().insert(keyless)),
+                // Nothing of it was done, and the connection is closed before the answer.
+                Begun::Lost => return std::future::pending().await,
             }
             let response = app.call(request, from).await;
-            if was_keyless {
-                place.touch();
-            }
+            place.end(response.status());
             let after_wait = response.extensions().get::<AfterWait>();
             watch.work_ends(after_wait.and_then(AfterWait::take));
             Ok(response)
@@ -176,7 +174,7 @@ async fn connection(
                 Stage::Draining if changed.is_ok() => Pin::new(&mut connection).graceful_shutdown(),
                 _ => return,
             },
-            () = place.lost(), if !place.has_key() => return,
+            () = place.lost() => return,
         }
     }
 }

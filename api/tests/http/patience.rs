@@ -135,17 +135,48 @@ async fn beyond_the_limit_health_is_answered_and_nothing_else() {
         connections_max: 2,
         ..Limits::default()
     };
-    let server = Server::with(Answer::Grant, limits).await;
-    let first = with_key(&server).await;
-    let _second = with_key(&server).await;
+    let server = Server::with(Answer::Wait, limits).await;
+    let mut waiting = waits(&server, 2).await;
     assert_eq!(server.get("/v1/locks/k").await.status, 503);
     for path in ["/livez", "/readyz"] {
         let answer = server.raw(format!("GET {path} HTTP/1.0\r\n\r\n")).await;
         assert_eq!(Reply::parse(&answer).status, 200, "{path}");
     }
-    drop(first);
+    drop(waiting.pop());
     // The place is free as soon as the server has seen the end.
     within(async { while server.get("/v1/locks/k").await.status == 503 {} }).await;
+}
+
+/// So many connections, each with an acquire that waits.
+async fn waits(server: &Server, count: usize) -> Vec<TcpStream> {
+    let mut waiting = Vec::new();
+    for begun in 1..=count {
+        let mut stream = server.connect().await;
+        let acquire = post("/lock/acquire", &right_headers(), BODY);
+        stream.write_all(&acquire).await.unwrap();
+        server.fake.until(|ends| ends.begun == begun).await;
+        waiting.push(stream);
+    }
+    waiting
+}
+
+#[tokio::test]
+async fn where_all_have_shown_a_key_the_one_that_is_idle_for_longest_makes_room() {
+    let limits = Limits {
+        connections_max: 3,
+        ..Limits::default()
+    };
+    let server = Server::with(Answer::Wait, limits).await;
+    let mut waiting = waits(&server, 1).await;
+    let mut idle = with_key(&server).await;
+    let mut kept = with_key(&server).await;
+    assert_eq!(server.get("/v1/locks/k").await.status, 200);
+    assert!(read_to_close(&mut idle).await.is_empty());
+    let request = format!("{LOOK}authorization: Bearer {API_KEY}\r\n\r\n");
+    kept.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(read_one(&mut kept).await.status, 200);
+    server.fake.answer(Answer::Grant);
+    assert_eq!(read_one(&mut waiting[0]).await.status, 200);
 }
 
 #[tokio::test]
@@ -177,20 +208,34 @@ async fn a_wait_keeps_its_place_from_the_moment_its_key_is_known() {
         ..Limits::default()
     };
     let server = Server::with(Answer::Wait, limits).await;
-    let mut waiting = Vec::new();
-    for begun in 1..=3 {
-        let mut stream = server.connect().await;
-        let acquire = post("/lock/acquire", &right_headers(), BODY);
-        stream.write_all(&acquire).await.unwrap();
-        server.fake.until(|ends| ends.begun == begun).await;
-        waiting.push(stream);
-    }
+    let mut waiting = waits(&server, 3).await;
     // The last place changes hands all the while.
     for _ in 0..3 {
         let mut silent = server.connect().await;
         assert_eq!(server.get("/livez").await.status, 200);
         assert!(read_to_close(&mut silent).await.is_empty());
     }
+    server.fake.answer(Answer::Grant);
+    for stream in &mut waiting {
+        assert_eq!(read_one(stream).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn the_waits_of_one_licence_leave_a_tenth_of_the_connections_to_others() {
+    let limits = Limits {
+        connections_max: 10,
+        ..Limits::default()
+    };
+    let server = Server::with(Answer::Wait, limits).await;
+    let mut waiting = waits(&server, 9).await;
+    let mut refused = server.connect().await;
+    let acquire = post("/lock/acquire", &right_headers(), BODY);
+    refused.write_all(&acquire).await.unwrap();
+    let refused = read_one(&mut refused).await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.json()["code"], "limit_reached");
+    assert_eq!(server.get("/v1/locks/k").await.status, 200);
     server.fake.answer(Answer::Grant);
     for stream in &mut waiting {
         assert_eq!(read_one(stream).await.status, 200);

@@ -19,6 +19,7 @@ mod route;
 mod start;
 mod steward;
 mod turns;
+mod under_way;
 mod upkeep;
 mod wall;
 

@@ -19,6 +19,7 @@ use super::clock::READ_EVERY;
 use super::core::{Core, lock};
 use super::dispatch::propose;
 use super::route::Route;
+use super::under_way::UnderWay;
 use crate::peer::AddressBook;
 
 /// While leases live, time is carried into the log at least this often: it bounds by how much a
@@ -55,6 +56,8 @@ pub(crate) struct Steward {
     founding: Founding,
     /// Whether consensus refused a proposal.
     refused: Arc<AtomicBool>,
+    /// Which boots of which nodes are being detached.
+    detaching: UnderWay<(NodeId, u64)>,
 }
 
 impl Steward {
@@ -70,6 +73,7 @@ impl Steward {
             addresses,
             founding,
             refused: Arc::default(),
+            detaching: UnderWay::default(),
         }
     }
 
@@ -201,12 +205,17 @@ impl Steward {
     }
 
     async fn chores(&self, term: u64, leading_since: Instant) {
-        for action in self
-            .unsettled()
-            .into_iter()
-            .chain(self.silent(leading_since))
-        {
+        for action in self.unsettled() {
             self.propose(term, action).await;
+        }
+        for (node, boot) in self.silent(leading_since) {
+            // Where commits are slow the node may be back before it is applied: a second one would
+            // detach its callers again.
+            if let Some(detaching) = self.detaching.begin((node, boot)) {
+                let action = Action::DetachNode { node, boot };
+                self.propose_then(term, action, move || drop(detaching))
+                    .await;
+            }
         }
     }
 
@@ -256,7 +265,7 @@ impl Steward {
     }
 
     /// Nodes that have callers in line and are not reached, or were started anew since.
-    fn silent(&self, leading_since: Instant) -> Vec<Action> {
+    fn silent(&self, leading_since: Instant) -> Vec<(NodeId, u64)> {
         let leading = leading_since.elapsed();
         let (acked, quorum) = {
             let metrics = self.raft.metrics();
@@ -283,7 +292,6 @@ impl Steward {
                 .is_some_and(|contact| contact.boot > *boot);
             restarted || (is_reached && silence > SILENCE_MAX)
         });
-        gone.map(|(node, boot)| Action::DetachNode { node, boot })
-            .collect()
+        gone.collect()
     }
 }
