@@ -13,6 +13,8 @@ use evermind_harness as harness;
 
 mod accounts;
 mod alone;
+#[cfg(target_os = "linux")]
+mod another_user;
 mod bad_callers;
 mod bad_http;
 mod bad_json;
@@ -35,6 +37,7 @@ mod metering;
 mod reattachment;
 mod refusals;
 mod rolling;
+mod scripted;
 mod silent_nodes;
 mod soak;
 mod terminal;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The guard talks to the cluster and to people. The watch ends the command when its term is over,
-//! and does nothing else: no network, no output, no terminal. So nothing that befalls the guard lets
+//! and does nothing else before: no network, no output, no terminal. So nothing that befalls the guard lets
 //! the command run on: not SIGKILL, a panic, a stop, nor a write that fails or blocks.
 //!
 //! - The command is in the guard's process group and session, as if `env` had started it: the
@@ -19,7 +19,7 @@
 //! - The guard closes its end of the socket by dying, and the watch ends the command. The command
 //!   has SIGKILL as its death signal, and the guard is a subreaper too: the watch dying ends
 //!   everything as well. What is left: processes of another user (`sudo`), which nobody but root may
-//!   signal. They are named.
+//!   signal. They are named, by the watch at its end if the guard is gone.
 //! - The guard stops when the command stops, so that the shell takes over, and dies of the signal
 //!   that its command died of. A signal that another process sent to the guard is passed on, unless
 //!   it was sent to the whole group: the canary, a member of the group, tells.

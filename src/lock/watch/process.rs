@@ -19,6 +19,7 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getppid, getsid};
 
 use super::messages::{self, Leftovers, Order, Report, Term};
 use crate::exit::Failure;
+use crate::lock::guard::say_leftovers;
 use crate::lock::processes::{self, Found};
 use crate::lock::signals;
 
@@ -52,6 +53,8 @@ pub(super) fn become_subreaper() {
 
 struct Process {
     socket: UnixStream,
+    /// Where the guard speaks. For what is left to say when it is gone.
+    stderr: OwnedFd,
     received: Vec<u8>,
     command: Pid,
     /// The session of the command. What left it is a daemon.
@@ -101,13 +104,16 @@ impl Process {
         let pid = command.as_raw();
         socket.write_all(&messages::line(&Report::Started(pid)))?;
         socket.set_nonblocking(true)?;
-        // Pipes and terminals are the command's alone: a reader waits for the last who may write.
+        // Pipes and terminals are the command's alone, but for the guard's stderr: a reader waits for the
+        // last who may write, and the guard outlives this process.
+        let stderr = io::stderr().as_fd().try_clone_to_owned()?;
         let null = File::options().read(true).write(true).open("/dev/null")?;
         dup2_stdin(&null)?;
         dup2_stdout(&null)?;
         dup2_stderr(&null)?;
         Ok(Self {
             socket,
+            stderr,
             received,
             command,
             session: getsid(None)?,
@@ -126,6 +132,9 @@ impl Process {
             self.bury();
             if self.step(Moment::now()) {
                 let leftovers = std::mem::take(&mut self.leftovers);
+                if !guarded {
+                    self.say_for_the_guard(&leftovers);
+                }
                 self.report(&Report::Done(leftovers));
                 return Ok(());
             }
@@ -299,6 +308,13 @@ impl Process {
             }
         }
         true
+    }
+
+    /// Names what could not be ended where the guard, who would, is gone.
+    fn say_for_the_guard(&self, leftovers: &Leftovers) {
+        if dup2_stderr(&self.stderr).is_ok() {
+            say_leftovers(leftovers);
+        }
     }
 
     /// A guard that is gone, or stopped for very long, misses it.
