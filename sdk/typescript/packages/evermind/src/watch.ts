@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 import { EXIT, Failure } from './exit.js';
-import { canLook, family, look, type Process, signalAll } from './processes.js';
+import { canLook, family, look, named, type Process, signalAll } from './processes.js';
 import { PASSED } from './signals.js';
 
 /** The word that starts the watch instead of a command of the user's. */
@@ -70,7 +70,8 @@ export class Watch {
 
   #start(): void {
     const child = spawn(process.execPath, [fileURLToPath(import.meta.url), WATCH, this.#mark], {
-      stdio: ['pipe', 'pipe', 'ignore'],
+      // Its stderr is for what is left to say when the guard is gone.
+      stdio: ['pipe', 'pipe', 'inherit'],
       // Nothing that would load more than it needs.
       env: {},
       detached: !canLook,
@@ -237,6 +238,11 @@ export async function watch(mark: string): Promise<void> {
   while (now() < killedUntil && (canLook ? members().length > 0 : now() < until + LOOK_EVERY)) {
     if (now() >= until) send('SIGKILL');
     await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY));
+  }
+  const left = members();
+  if (left.length > 0) {
+    process.stderr.on('error', () => undefined);
+    process.stderr.write(`warning: these run as another user and cannot be ended: ${named(left)}\n`);
   }
   process.exit(0);
 }
