@@ -12,8 +12,9 @@ use evermind_checker::witness::{Ends, LiveLock, LiveView, check_witness};
 use evermind_checker::{Check, ClockBound, Verdict};
 use evermind_lock::command::{
     Acquire, Action, Attachment, Command, Extend, Idempotency, KeyHash, KeyId, OpId, Operation,
-    Release, Stamp,
+    Release, Resume, Stamp,
 };
+use evermind_lock::limits::DETACHED_MS;
 use evermind_lock::names::{Holder, IdempotencyKey, IdentityId, Key, Resource};
 use evermind_lock::outcome::{Event, Outcome, Refusal};
 use evermind_lock::table::{EntryContext, LockTable};
@@ -234,6 +235,39 @@ impl Story {
             log_index: None,
         });
         self.now_ms += 1;
+    }
+
+    /// A node stands still until the places of its callers are dropped, and is then sent a snapshot, in
+    /// which the end of this wait is. Gives what was asked.
+    pub(crate) fn misses_its_end(&mut self, operation: OpId) -> Record {
+        let record = self.waiting.remove(&operation).unwrap();
+        let OpId { node, boot, .. } = operation;
+        self.enter(None, Action::DetachNode { node, boot });
+        self.wait(DETACHED_MS + 1);
+        self.tick();
+        record
+    }
+
+    /// An acquire that waited is gone on with in an operation of this node, which answers it.
+    pub(crate) fn resume(&mut self, node: u64, record: Record) -> OpId {
+        self.sequence += 1;
+        let operation = OpId {
+            node,
+            boot: 1,
+            sequence: self.sequence,
+        };
+        let Action::Acquire(acquire) = action(&record.key, &record.uuid, &record.ask, None) else {
+            panic!("only an acquire waits");
+        };
+        let began_ms = record.invoked.0 / MS;
+        let resume = Resume {
+            acquire,
+            waited_ms: self.now_ms - began_ms,
+            attempts: 1,
+        };
+        self.waiting.insert(operation, record);
+        self.enter(Some(operation), Action::Resume(resume));
+        operation
     }
 
     pub(crate) fn tick(&mut self) {
