@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use evermind_checker::ClockBound;
 use evermind_checker::committed::{Committed, NodeLog};
-use evermind_checker::history::{Ask, History, Moment, Record, Told};
+use evermind_checker::history::{Ask, History, Moment, Record, Told, Way};
 use evermind_checker::stored::TableState;
 use evermind_checker::witness::{Ends, check_witness};
 use evermind_lock::command::{
@@ -136,6 +136,7 @@ impl Server {
             returned: Moment(now_ms * 1_000_000 + 500_000),
             told: Told::Unknown,
             log_index: None,
+            way: Way::default(),
         };
         self.waiting.insert(id, record);
         self.enter(now_ms, Some(id), action);

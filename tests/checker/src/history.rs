@@ -123,6 +123,26 @@ impl Told {
     }
 }
 
+/// Why a request has no answer that says what came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lost {
+    /// The caller waited no longer, or threw the answer away.
+    HungUp,
+    /// There was no connection, or it ended before the answer.
+    Closed,
+    /// The answer says so (504).
+    Said,
+}
+
+/// How a request went over the network, as far as it was noted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// Why it has no answer.
+    pub lost: Option<Lost>,
+    /// When its connection was opened.
+    pub connected: Moment,
+}
+
 /// One HTTP request and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -146,6 +166,23 @@ pub struct Record {
     pub told: Told,
     /// `Evermind-Log-Index` of the answer: the entry it came of.
     pub log_index: Option<u64>,
+    /// How it went over the network.
+    #[serde(default)]
+    pub way: Way,
+}
+
+impl Record {
+    /// How long it may wait for a lock, in ms.
+    pub fn window_ms(&self) -> u64 {
+        match self.ask {
+            Ask::Acquire {
+                retry_attempts,
+                retry_delay_ms,
+                ..
+            } => u64::from(retry_attempts) * retry_delay_ms,
+            _ => 0,
+        }
+    }
 }
 
 /// A write to a store that is fenced by token, as the store saw it.

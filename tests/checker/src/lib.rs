@@ -5,6 +5,7 @@ pub mod clocks;
 pub mod committed;
 pub mod direct;
 pub mod grants;
+pub mod health;
 pub mod history;
 #[cfg(test)]
 mod script;
@@ -18,5 +19,6 @@ pub mod witness;
 
 pub use clocks::{ClockBound, Spell};
 pub use direct::{EntryIndex, check_direct, check_line_by_time};
+pub use health::{Health, Healthy};
 pub use search::{WindowOptions, search};
 pub use verdict::{Check, Verdict, Violation};

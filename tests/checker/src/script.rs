@@ -1,6 +1,6 @@
 //! Histories written by hand, for tests: in milliseconds, of one lock unless another is named.
 
-use crate::history::{Ask, History, Moment, Record, Told, Write};
+use crate::history::{Ask, History, Moment, Record, Told, Way, Write};
 
 /// A history in the making. Every method adds one record and gives the script back.
 #[derive(Debug, Default)]
@@ -64,6 +64,7 @@ impl Script {
             returned: ms(span.1),
             told,
             log_index: None,
+            way: Way::default(),
         });
         self
     }

@@ -7,7 +7,7 @@ mod tests;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-use crate::history::{Ask, History, Moment, Record, Told, Write};
+use crate::history::{Ask, History, Moment, Record, Told, Way, Write};
 pub(crate) use server::Bug;
 use server::Server;
 
@@ -327,6 +327,7 @@ impl World {
             returned: Moment(self.now),
             told: Told::Unknown,
             log_index: None,
+            way: Way::default(),
         });
         self.open.push(true);
         self.after((window_ms + 100) * NS_PER_MS, Event::GiveUp(number));

@@ -33,11 +33,23 @@ pub enum Check {
     W5,
     /// Some order of the operations explains every answer: the general search.
     G,
+    /// On a healthy cluster every operation is answered, in time.
+    T1,
+    /// What ends is told of in time.
+    T2,
+    /// What is free is granted, and its new holder told, in time.
+    T3,
+    /// After a heal every client is served.
+    T4,
+    /// A caller that hangs up leaves its wait, and its untold grant, in time.
+    T5,
+    /// Answers are of the contract.
+    S,
 }
 
 impl Check {
     /// Every rule, in the order of tables.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 19] = [
         Self::M,
         Self::F1,
         Self::F2,
@@ -51,6 +63,12 @@ impl Check {
         Self::W4,
         Self::W5,
         Self::G,
+        Self::T1,
+        Self::T2,
+        Self::T3,
+        Self::T4,
+        Self::T5,
+        Self::S,
     ];
 
     /// What the rule asks, in one line.
@@ -69,6 +87,12 @@ impl Check {
             Self::W4 => "an operation has one effect",
             Self::W5 => "replicas are equal",
             Self::G => "some order explains every answer",
+            Self::T1 => "a healthy cluster answers in time",
+            Self::T2 => "an end is told in time",
+            Self::T3 => "what is free is granted in time",
+            Self::T4 => "after a heal all are served",
+            Self::T5 => "a hang-up is passed on in time",
+            Self::S => "answers are of the contract",
         }
     }
 }
@@ -264,7 +288,10 @@ mod tests {
     #[test]
     fn every_rule_is_in_the_table_under_its_own_name() {
         let names = Check::ALL.map(|check| check.to_string());
-        assert_eq!(names.join(" "), "M F1 F2 Q L X W0 W1 W2 W3 W4 W5 G");
+        assert_eq!(
+            names.join(" "),
+            "M F1 F2 Q L X W0 W1 W2 W3 W4 W5 G T1 T2 T3 T4 T5 S"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use evermind_checker::history::{Ask, Record, Told};
+use evermind_checker::history::{Ask, Lost, Record, Told, Way};
 use evermind_harness::history::told;
 use evermind_harness::http::{Connection, Request};
 use serde_json::json;
@@ -102,7 +102,8 @@ pub(crate) struct Caller<'a> {
     addresses: Vec<SocketAddr>,
     api_key: String,
     at: usize,
-    connection: Option<Connection>,
+    /// And when it was opened.
+    connection: Option<(Connection, Instant)>,
 }
 
 impl<'a> Caller<'a> {
@@ -173,7 +174,7 @@ impl<'a> Caller<'a> {
     }
 
     fn send(&mut self, operation: &Operation, within: Duration, lose: bool) -> Told {
-        let Some(mut connection) = self.connected() else {
+        let Some((mut connection, opened)) = self.connected() else {
             // Nothing was sent: nothing is recorded.
             return Told::Unknown;
         };
@@ -191,6 +192,12 @@ impl<'a> Caller<'a> {
         } else {
             (told.clone(), log_index)
         };
+        let lost = match &answer {
+            _ if lose => Some(Lost::HungUp),
+            Ok(_) => (told == Told::Unknown).then_some(Lost::Said),
+            Err(error) if is_patience(error) => Some(Lost::HungUp),
+            Err(_) => Some(Lost::Closed),
+        };
         self.load.recorder.record(Record {
             client: self.number,
             node: self.node(),
@@ -202,13 +209,17 @@ impl<'a> Caller<'a> {
             returned: self.load.timeline.at(returned),
             told: recorded.0,
             log_index: recorded.1,
+            way: Way {
+                lost,
+                connected: self.load.timeline.at(opened),
+            },
         });
         let closing = answer.as_ref().map_or(true, |answer| {
             let header = answer.header("connection");
             header.is_some_and(|value| value.eq_ignore_ascii_case("close"))
         });
         if !closing && !lose {
-            self.connection = Some(connection);
+            self.connection = Some((connection, opened));
         }
         if told != Told::Unknown {
             self.load.count();
@@ -216,11 +227,12 @@ impl<'a> Caller<'a> {
         told
     }
 
-    fn connected(&mut self) -> Option<Connection> {
-        match self.connection.take() {
-            Some(connection) => Some(connection),
-            None => Connection::open(self.addresses[self.at]).ok(),
-        }
+    fn connected(&mut self) -> Option<(Connection, Instant)> {
+        self.connection.take().or_else(|| {
+            let opened = Instant::now();
+            let connection = Connection::open(self.addresses[self.at]).ok()?;
+            Some((connection, opened))
+        })
     }
 
     /// The node that the next request goes to.
@@ -233,4 +245,12 @@ impl<'a> Caller<'a> {
         self.connection = None;
         self.at = (self.at + 1) % self.addresses.len();
     }
+}
+
+/// Whether the caller waited no longer.
+fn is_patience(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock
+    )
 }

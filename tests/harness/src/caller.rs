@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::cluster::TestCluster;
-use super::history::{Ask, History, Record, Told, acquire, told};
+use super::history::{Ask, History, Record, Told, Way, acquire, told};
 use super::http::{Answer, Connection, Request};
 
 /// SPEC.md 5: network failure, 429, 503 and 504 are tried again for at most this long.
@@ -115,6 +115,7 @@ impl<'a> Caller<'a> {
                 returned: self.history.moment(Instant::now()),
                 told,
                 log_index,
+                way: Way::default(),
             });
             let trouble = match answered {
                 Ok(answer) if !matches!(answer.status, 429 | 503 | 504) => {

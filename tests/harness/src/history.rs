@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-pub use evermind_checker::history::{Ask, Record, Told};
+pub use evermind_checker::history::{Ask, Record, Told, Way};
 use evermind_checker::history::{Moment, Recorder};
 use evermind_checker::{ClockBound, check_direct};
 use serde_json::Value;
@@ -58,6 +58,7 @@ impl History {
             returned: self.moment(answer.returned),
             told,
             log_index: answer.log_index(),
+            way: Way::default(),
         });
     }
 

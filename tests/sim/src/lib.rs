@@ -21,6 +21,7 @@ pub mod live;
 pub mod net;
 pub mod node;
 pub mod run;
+pub mod spells;
 pub mod trace;
 pub mod verdict;
 pub mod world;

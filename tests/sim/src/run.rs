@@ -10,6 +10,7 @@ use crate::invariants::{self, Invariant, Look};
 use crate::live::Live;
 use crate::net::Effects;
 use crate::node::NODES;
+use crate::spells::Spells;
 use crate::trace::Trace;
 use crate::verdict::{self, Outcome};
 use crate::world::World;
@@ -18,6 +19,8 @@ use crate::world::World;
 const TROUBLE_US: u64 = 25_000_000;
 /// How long a mended cluster may take to serve as one again.
 const HEAL_US_MAX: u64 = 30_000_000 + SERVE_AGAIN_US + 22_000_000;
+/// By then it is found that a client is not served.
+const GIVE_UP_SERVING_US: u64 = 30_000_000;
 /// How long clients go on after that.
 const SERVE_AGAIN_US: u64 = 3_000_000;
 /// How long the nodes are left alone after the last client; in a few seeds long enough for those
@@ -55,6 +58,8 @@ pub struct Report {
     pub simulated_us: u64,
     /// From the end of all trouble until the cluster was one again, in microseconds.
     pub healed_us: u64,
+    /// How long nothing was wrong, so that everything had to be in time, in microseconds.
+    pub healthy_us: u64,
     /// What was found.
     pub outcome: Outcome,
 }
@@ -64,6 +69,7 @@ struct Run {
     chaos: Chaos,
     invariants: Vec<Box<dyn Invariant>>,
     live: Live,
+    spells: Spells,
     healed_at_us: Option<u64>,
     stay_us: u64,
 }
@@ -81,6 +87,7 @@ pub fn seed(seed: u64, trace: &Trace) -> Report {
         chaos: Chaos::new(dice.named("chaos")),
         invariants: invariants::all(),
         live: Live::default(),
+        spells: Spells::default(),
         healed_at_us: None,
         stay_us: dice.named("stay").pick(&STAY_US),
     };
@@ -90,7 +97,10 @@ pub fn seed(seed: u64, trace: &Trace) -> Report {
     let effects = run.world.net.effects();
     let starts = run.world.places.values().map(|place| place.starts).sum();
     let simulated_us = run.world.now_us();
-    let outcome = verdict::check(&mut run.world, broken.take(), run.live.into_views());
+    run.spells.end(run.world.now_us());
+    let healthy_us = run.spells.lasted_us();
+    let views = run.live.into_views();
+    let outcome = verdict::check(&mut run.world, broken.take(), views, run.spells);
     let (lines, digest) = trace.digest();
     Report {
         seed,
@@ -105,6 +115,7 @@ pub fn seed(seed: u64, trace: &Trace) -> Report {
         starts,
         simulated_us,
         healed_us,
+        healthy_us,
         outcome,
     }
 }
@@ -115,6 +126,7 @@ impl Run {
             self.world.tick();
             self.chaos.tick(&mut self.world)?;
             self.live.tick(&self.world);
+            self.spells.tick(&self.world, &self.chaos);
             self.look()?;
         }
         Ok(())
@@ -125,6 +137,7 @@ impl Run {
         self.chaos.heal(&mut self.world);
         let healed_at_us = self.world.now_us();
         self.healed_at_us = Some(healed_at_us);
+        self.spells.mended(&self.world);
         let mut served = false;
         let mut idle_since_us = None;
         let stay_us = self.stay_us;
@@ -132,6 +145,7 @@ impl Run {
             self.world.tick();
             self.chaos.look_after_processes(&mut self.world)?;
             self.live.tick(&self.world);
+            self.spells.tick(&self.world, &self.chaos);
             self.look()?;
             let now_us = self.world.now_us();
             if now_us - healed_at_us > HEAL_US_MAX {
@@ -144,7 +158,10 @@ impl Run {
             }
             if now_us - healed_at_us > SERVE_AGAIN_US && !served {
                 // Whatever happened, callers are granted locks again.
-                served = self.world.has_granted_since(healed_at_us);
+                served = self.world.has_granted_since(healed_at_us)
+                    && self.world.has_served_all_since(healed_at_us);
+                // Whoever is not served by then is named by the checker.
+                served |= now_us - healed_at_us > GIVE_UP_SERVING_US;
                 if served {
                     self.world.stop_clients();
                 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use evermind_checker::committed::{Committed, NodeLog};
+use evermind_checker::health::check_health;
 use evermind_checker::history::{History, Told};
 use evermind_checker::stored::StoredNode;
 use evermind_checker::witness::{Ends, LiveView, check_witness};
@@ -18,6 +19,7 @@ use serde::Serialize;
 use crate::disk::{Archive, DATA_DIR};
 use crate::net::HostId;
 use crate::node::NODES;
+use crate::spells::Spells;
 use crate::world::World;
 
 /// Where the checker finds what left a node's log.
@@ -64,7 +66,12 @@ impl Outcome {
 
 /// Checks a run that is over: everything the clients were told, against what all nodes have in
 /// their logs and tables. A run that broke off is checked as far as that goes: from outside.
-pub fn check(world: &mut World, broken: Option<String>, live: Vec<LiveView>) -> Outcome {
+pub fn check(
+    world: &mut World,
+    broken: Option<String>,
+    live: Vec<LiveView>,
+    spells: Spells,
+) -> Outcome {
     let applied = world.applied();
     for id in NODES {
         // What only the page cache has is not there: every run ends as a test of durability.
@@ -72,10 +79,10 @@ pub fn check(world: &mut World, broken: Option<String>, live: Vec<LiveView>) -> 
             world.power_off(id);
         }
     }
-    let spells = world.fast_spells();
+    let fast = world.fast_spells();
     let clocks = ClockBound {
         rate_per_mille: 0,
-        spells: &spells,
+        spells: &fast,
     };
     let history = world.clients.recorder.with(|history| history.clone());
     let grants = history
@@ -90,6 +97,9 @@ pub fn check(world: &mut World, broken: Option<String>, live: Vec<LiveView>) -> 
         ..Outcome::default()
     };
     outcome.verdict = search(&history, clocks, WindowOptions::default());
+    let (health, unserved) = spells.judge(world, &history);
+    outcome.verdict.violations.extend(unserved);
+    check_health(&history, &health, &mut outcome.verdict);
     if outcome.broken.is_some() {
         let direct = check_direct(&history, clocks, None);
         outcome.verdict.merge(direct);
@@ -98,6 +108,7 @@ pub fn check(world: &mut World, broken: Option<String>, live: Vec<LiveView>) -> 
     match committed(world, applied) {
         Ok((committed, mut ends)) => {
             ends.live = live;
+            ends.health = Some(health);
             outcome.entries = committed.len() as u64;
             let witness = check_witness(&history, &committed, clocks, &ends);
             // The order of the line is the witness's: only the log knows who was passed over because

@@ -2,12 +2,13 @@
 
 use evermind_lock::table::Pieces;
 use evermind_raft::node::LogKept;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use evermind_checker::Spell;
+use evermind_checker::health::is_answered;
 use evermind_checker::history::{Recorder, Told};
 use tokio::time::Instant;
 
@@ -62,6 +63,7 @@ pub struct World {
     now_us: u64,
     log_kept: LogKept,
     pieces: Pieces,
+    clients_started: u64,
 }
 
 /// A link on which nothing is wrong.
@@ -112,6 +114,7 @@ impl World {
             fast: Fast::default(),
             clients_host: Host::new(dice.named("clients' host"), HostClock::default()),
             now_us: 0,
+            clients_started: 0,
             // Mostly so little that snapshots are made, and sent, again and again.
             log_kept: LogKept {
                 bytes: setup.pick(&[4 << 10, 16 << 10, 64 << 10, 64 << 20]),
@@ -146,6 +149,7 @@ impl World {
     pub fn start_clients(&mut self, count: u64) {
         let mut clients = self.clients.clone();
         self.clients.working.store(count, Ordering::Relaxed);
+        self.clients_started = count;
         self.clients_host.start(async move {
             clients.began = Instant::now();
             clients.start(count);
@@ -163,6 +167,23 @@ impl World {
             history.records.iter().any(|record| {
                 record.invoked.0 / 1_000 > moment_us && matches!(record.told, Told::Granted { .. })
             })
+        })
+    }
+
+    /// How many clients there are.
+    pub fn clients_started(&self) -> u64 {
+        self.clients_started
+    }
+
+    /// Whether every client was answered that asked after this moment.
+    pub fn has_served_all_since(&self, moment_us: u64) -> bool {
+        self.clients.recorder.with(|history| {
+            let records = history.records.iter().rev();
+            let since = records.take_while(|record| record.returned.0 / 1_000 > moment_us);
+            let served = since
+                .filter(|r| r.invoked.0 / 1_000 >= moment_us && is_answered(&r.told))
+                .map(|record| record.client);
+            served.collect::<BTreeSet<_>>().len() as u64 == self.clients_started
         })
     }
 

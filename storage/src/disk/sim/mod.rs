@@ -118,6 +118,12 @@ impl SimDisk {
         (sectors + world.changes.len()) as u64
     }
 
+    /// Whether a fault is set and has not shown, or has shown and lasts.
+    pub fn is_about_to_fail(&self) -> bool {
+        let world = self.lock();
+        !world.faults.is_empty() || world.full || world.off
+    }
+
     /// How many faults took effect.
     pub fn faults_hit(&self) -> u64 {
         self.lock().faults_hit

@@ -321,6 +321,7 @@ impl Model {
     ) -> Option<Granted> {
         self.tokens += 1;
         let (token, now_ms) = (self.tokens, self.now_ms);
+        let free_ms = self.free_since_ms.remove(resource).unwrap_or(now_ms);
         let attempts = wait.attempts(now_ms);
         let expires_ms = now_ms + wait.terms.lease_ms;
         let everyone = wait.everyone().cloned();
@@ -351,6 +352,9 @@ impl Model {
         self.charge_rest(wait, attempts);
         let mut answer = None;
         for request in &told {
+            // Whoever came later found it free.
+            let due_ms = free_ms.max(request.since_ms).min(now_ms);
+            self.due_ms.insert(request.operation, due_ms);
             let granted = Granted {
                 holder: wait.holder.clone(),
                 fencing_token: token,
@@ -410,14 +414,20 @@ impl Model {
 
     pub(super) fn end_grant(&mut self, resource: &Resource) {
         self.spend();
-        if self.grants.remove(resource).is_none() {
+        let Some(grant) = self.grants.remove(resource) else {
             return;
-        }
+        };
+        // Over since then, however late this is.
+        let free_ms = self.now_ms.min(grant.expires_ms + 1);
+        self.free_since_ms.insert(resource.clone(), free_ms);
         self.follow(resource);
         if let Some(leases) = self.leases_of.get_mut(&resource.identity) {
             *leases -= 1;
         }
         self.hand_over(resource, None);
+        if !self.ready.contains_key(resource) {
+            self.free_since_ms.remove(resource);
+        }
     }
 
     /// The caller of this acquire was never told of its grant.

@@ -218,8 +218,12 @@ impl Model {
         }
         let generation = self.generation(asked.operation);
         self.attach_request(resource, place, asked.request(now_ms, generation));
-        if free && let Some(granted) = self.hand_over(resource, Some(asked.operation)) {
-            return Outcome::Granted(granted);
+        if free {
+            // For whoever comes back it is free since now.
+            self.free_since_ms.remove(resource);
+            if let Some(granted) = self.hand_over(resource, Some(asked.operation)) {
+                return Outcome::Granted(granted);
+            }
         }
         Outcome::Queued
     }
@@ -347,6 +351,7 @@ impl Model {
             request.generation = self.generation(request.operation);
             self.attach_request(resource, place, request);
             if free {
+                self.free_since_ms.remove(resource);
                 self.hand_over(resource, None);
             }
         }
@@ -373,7 +378,12 @@ impl Model {
         self.charge_rest(&wait, attempts);
         let refusal = self.held(resource, reason, attempts);
         let outcome = no(refusal.clone());
+        let due_ms = match reason {
+            HeldReason::WindowPassed => self.now_ms.min(wait.ends_ms() + 1),
+            _ => self.now_ms,
+        };
         for request in wait.everyone() {
+            self.due_ms.insert(request.operation, due_ms);
             self.tell(request, resource, &outcome);
         }
         self.settle(resource, &wait, &NamedState::Refused(refusal));
@@ -411,6 +421,7 @@ impl Model {
         wait.attached.retain(|other| other.operation != operation);
         wait.detached.retain(|other| other.operation != operation);
         let is_over = wait.everyone().next().is_none();
+        self.due_ms.insert(operation, at_ms);
         self.answer(Event::WaitEnded {
             operation,
             resource: resource.clone(),

@@ -39,6 +39,10 @@ pub struct Step {
     /// Whether the decision repeats one that was made before: of the operation, or of its
     /// `Idempotency-Key`.
     pub repeated: bool,
+    /// Of requests that waited: when what this tells them was due, in cluster ms.
+    pub due_ms: BTreeMap<OpId, u64>,
+    /// How much was over before this entry, and not ended.
+    pub overdue: u64,
 }
 
 /// What is over ends in this order.
@@ -103,6 +107,9 @@ pub struct Model {
     waits_of: BTreeMap<IdentityId, usize>,
     members: BTreeMap<NodeId, u128>,
     events: Vec<Event>,
+    /// Since when a lock is free that somebody waits for.
+    free_since_ms: BTreeMap<Resource, u64>,
+    due_ms: BTreeMap<OpId, u64>,
     repeated: bool,
     log_index: u64,
 }
@@ -121,6 +128,8 @@ impl Model {
                 decision: None,
                 events: Vec::new(),
                 repeated: false,
+                due_ms: BTreeMap::new(),
+                overdue: 0,
             };
         };
         self.log_index = at.log_index;
@@ -129,6 +138,7 @@ impl Model {
             self.now_ms = self.now_ms.max(stamp.cluster_ms);
             self.wall_ms = self.wall_ms.max(stamp.wall_ms);
         }
+        let overdue = self.overdue();
         let is_expire = matches!(command.action, Action::Expire);
         let piece = self.pieces.of(is_expire);
         self.left = piece;
@@ -143,6 +153,8 @@ impl Model {
             decision: Some(decision),
             events: std::mem::take(&mut self.events),
             repeated: self.repeated,
+            due_ms: std::mem::take(&mut self.due_ms),
+            overdue,
         }
     }
 

@@ -103,6 +103,17 @@ impl Model {
         (*end_ms < self.now_ms).then(|| (*number, subject.clone()))
     }
 
+    /// How much is over and not yet ended, or free and not yet granted.
+    pub(super) fn overdue(&self) -> u64 {
+        let kinds = [Kind::Window, Kind::Contended, Kind::Place, Kind::Lease];
+        let over = kinds.into_iter().map(|kind| {
+            let until = (kind, 0, 0)..(kind, self.now_ms, 0);
+            self.agenda.range(until).count()
+        });
+        let waits = self.cut_off.len() + self.to_grant.len();
+        (over.sum::<usize>() + waits) as u64
+    }
+
     /// Whether something is over and not yet ended, or free and not yet granted.
     pub fn is_behind(&self) -> bool {
         let kinds = [

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use evermind_lock::command::LicenceId;
+use evermind_lock::command::NodeId;
 use evermind_lock::names::{Holder, Resource};
 use evermind_lock::outcome::Refusal;
 
@@ -38,6 +39,11 @@ impl Model {
     /// Cluster time.
     pub fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    /// The newest start of a node that sent anything.
+    pub fn boot_of(&self, node: NodeId) -> Option<u64> {
+        self.servers.get(&node).map(|server| server.boot)
     }
 
     /// The highest fencing token given out.

@@ -8,6 +8,7 @@ mod line;
 mod looks;
 mod once;
 mod present;
+mod punctual;
 mod replay;
 mod replicas;
 
@@ -17,6 +18,7 @@ use evermind_lock::command::{LicenceId, NodeId};
 
 use crate::clocks::ClockBound;
 use crate::committed::Committed;
+use crate::health::Health;
 use crate::history::{Ask, History, Record, Told};
 use crate::stored::TableState;
 use crate::verdict::{Check, Verdict, Violation};
@@ -33,9 +35,12 @@ pub struct Ends {
     pub used: BTreeMap<NodeId, BTreeMap<LicenceId, u64>>,
     /// What the nodes showed of their tables while they ran.
     pub live: Vec<LiveView>,
+    /// When nothing was wrong.
+    pub health: Option<Health>,
 }
 
-/// Checks a history against the committed log: W0 to W5, and Q and L on the log.
+/// Checks a history against the committed log: W0 to W5, Q and L on the log, and where it is known when
+/// nothing was wrong, T2, T3 and T5.
 ///
 /// Every request must be recorded, those without an answer too. The log must reach beyond the last
 /// of them: after the heal, when nothing is under way any more.
@@ -59,6 +64,9 @@ pub fn check_witness(
     looks::check(history, committed, &replay, &mut verdict);
     replicas::check(committed, &replay, ends, &mut verdict);
     present::check(committed, &ends.live, &mut verdict);
+    if let Some(health) = &ends.health {
+        punctual::check(history, &replay, health, &mut verdict);
+    }
     verdict
 }
 

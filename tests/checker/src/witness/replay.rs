@@ -68,6 +68,24 @@ pub(super) struct Seen {
     pub(super) took_effect: bool,
     /// Whether it was cut loose from its wait at any time.
     pub(super) left: bool,
+    /// When it ended, by cluster time.
+    pub(super) ended_ms: Option<u64>,
+    /// When word of its caller's hang-up was in the log, by cluster time.
+    pub(super) given_up_ms: Option<u64>,
+    /// When it was detached from its wait as its node's, by cluster time, and until when.
+    pub(super) away: Vec<(u64, Option<u64>)>,
+}
+
+/// What a request that waited was told of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    pub(super) operation: OpId,
+    /// When it was due, by cluster time.
+    pub(super) due_ms: u64,
+    /// How much was due before.
+    pub(super) overdue: u64,
+    pub(super) index: u64,
+    pub(super) is_grant: bool,
 }
 
 impl Seen {
@@ -108,8 +126,18 @@ impl Seen {
             ended: false,
             took_effect: false,
             left: false,
+            ended_ms: None,
+            given_up_ms: None,
+            away: Vec::new(),
         };
         Some((operation, seen))
+    }
+
+    /// It is away no longer.
+    fn is_here(&mut self, now_ms: u64) {
+        if let Some((_, until @ None)) = self.away.last_mut() {
+            *until = Some(now_ms);
+        }
     }
 
     /// Whether this may be what the record asked for.
@@ -138,6 +166,8 @@ pub(super) struct Replay {
     pub(super) given_back: Vec<(u64, OpId)>,
     /// Acquires that their node went on with in another operation, which answers the request.
     pub(super) resumed: BTreeSet<OpId>,
+    /// What waits came to, in the order of the log.
+    pub(super) endings: Vec<Ending>,
     pub(super) model: Model,
 }
 
@@ -175,6 +205,7 @@ pub(super) fn run(history: &History, committed: &Committed, verdict: &mut Verdic
         };
         note(&command, index, &mut replay, verdict);
         let operation = command.operation.map(|operation| operation.id);
+        let action = command.action.clone();
         let step = replay.model.apply(entry.at, Some(command));
         replay.now_ms.push(replay.model.now_ms());
         let mut candidates = Vec::new();
@@ -194,14 +225,31 @@ pub(super) fn run(history: &History, committed: &Committed, verdict: &mut Verdic
                     operation, outcome, ..
                 } => {
                     end(&mut replay, operation, &outcome, false);
+                    if let Some(due_ms) = step.due_ms.get(&operation) {
+                        replay.endings.push(Ending {
+                            operation,
+                            due_ms: *due_ms,
+                            overdue: step.overdue,
+                            index,
+                            is_grant: matches!(outcome, Outcome::Granted(_)),
+                        });
+                    }
                     candidates.push(Candidate {
                         operation,
                         outcome,
                         repeated: false,
                     });
                 }
-                Event::Detached { operation } => leave(&mut replay, operation),
+                Event::Detached { operation } => {
+                    leave(&mut replay, operation);
+                    go_away(&mut replay, operation);
+                }
             }
+        }
+        match action {
+            Action::Reattach(attachment) => come_back(&mut replay, attachment.operation),
+            Action::Abandon(attachment) => give_up(&mut replay, attachment.operation),
+            _ => {}
         }
         answers.check(index, &candidates, history, &mut replay, verdict);
     }
@@ -264,11 +312,14 @@ fn note_resumed(operation: OpId, seen: &Seen, replay: &mut Replay, verdict: &mut
 }
 
 fn end(replay: &mut Replay, operation: OpId, outcome: &Outcome, repeated: bool) {
+    let now_ms = replay.model.now_ms();
     if let Some(seen) = replay.operations.get_mut(&operation)
         && *outcome != Outcome::Queued
         && !seen.ended
     {
         seen.ended = true;
+        seen.ended_ms = Some(now_ms);
+        seen.is_here(now_ms);
         let is_effect = matches!(
             outcome,
             Outcome::Granted(_) | Outcome::Extended { .. } | Outcome::Released
@@ -280,6 +331,28 @@ fn end(replay: &mut Replay, operation: OpId, outcome: &Outcome, repeated: bool) 
 fn leave(replay: &mut Replay, operation: OpId) {
     if let Some(seen) = replay.operations.get_mut(&operation) {
         seen.left = true;
+    }
+}
+
+fn go_away(replay: &mut Replay, operation: OpId) {
+    let now_ms = replay.model.now_ms();
+    if let Some(seen) = replay.operations.get_mut(&operation) {
+        seen.away.push((now_ms, None));
+    }
+}
+
+fn come_back(replay: &mut Replay, operation: OpId) {
+    let now_ms = replay.model.now_ms();
+    if let Some(seen) = replay.operations.get_mut(&operation) {
+        seen.is_here(now_ms);
+    }
+}
+
+fn give_up(replay: &mut Replay, operation: OpId) {
+    let now_ms = replay.model.now_ms();
+    if let Some(seen) = replay.operations.get_mut(&operation) {
+        seen.given_up_ms.get_or_insert(now_ms);
+        seen.is_here(now_ms);
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evermind_checker::committed::{Committed, NodeLog};
-use evermind_checker::history::{Ask, History, Moment, Record, Told};
+use evermind_checker::history::{Ask, History, Moment, Record, Told, Way};
 use evermind_checker::spec::LineView;
 use evermind_checker::stored::TableState;
 use evermind_checker::witness::{Ends, LiveLock, LiveView, check_witness};
@@ -201,6 +201,7 @@ impl Story {
             returned: Moment(self.now_ms * MS),
             told: Told::Unknown,
             log_index: None,
+            way: Way::default(),
         };
         self.waiting.insert(operation, record);
         // On its way to the log time passes.
@@ -233,6 +234,7 @@ impl Story {
             returned: Moment(self.now_ms * MS + MS / 2),
             told,
             log_index: None,
+            way: Way::default(),
         });
         self.now_ms += 1;
     }
@@ -317,6 +319,7 @@ impl Story {
             tables: (1..=3).map(|node| (node, state.clone())).collect(),
             used: (1..=3).map(|node| (node, used.clone())).collect(),
             live: (1..=3).map(|node| self.live(node)).collect(),
+            health: None,
         }
     }
 

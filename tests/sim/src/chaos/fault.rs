@@ -186,6 +186,27 @@ impl Fault {
         }
     }
 
+    /// Whether it can harm a connection of a client's, or end a process.
+    pub(super) fn harms_clients(&self) -> bool {
+        match self {
+            Self::Cut(links) => links.iter().any(|(a, b)| [*a, *b].contains(&CLIENTS)),
+            Self::Flapping(a, b, _) => [*a, *b].contains(&CLIENTS),
+            Self::Loss(_)
+            | Self::Delay(_)
+            | Self::Kill(_)
+            | Self::PowerCut(_)
+            | Self::DiskError(..)
+            | Self::DiskFull(..)
+            | Self::PowerCutInCall(..)
+            | Self::Rot(_) => true,
+            Self::Pause(..)
+            | Self::Stall(..)
+            | Self::Rate(..)
+            | Self::Date(..)
+            | Self::Transfer(_) => false,
+        }
+    }
+
     /// Whether there is a process for it to harm.
     pub(super) fn finds_something(&self, world: &World) -> bool {
         self.process_of().is_none_or(|ids| {

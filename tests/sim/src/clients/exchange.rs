@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use evermind_checker::history::{Ask, Record, Told};
+use evermind_checker::history::{Ask, Lost, Moment, Record, Told, Way};
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -74,6 +74,7 @@ impl Question {
 
 struct Open {
     node: HostId,
+    since: Moment,
     sender: SendRequest<Full<Bytes>>,
     task: JoinHandle<()>,
 }
@@ -109,11 +110,15 @@ impl<'a> Exchange<'a> {
     ) -> Told {
         let invoked = self.clients.now();
         let answered = timeout(within, self.exchange(node, question)).await;
-        let (told, log_index) = if let Ok(Some(answer)) = answered {
-            answer
-        } else {
-            self.open = None;
-            (Told::Unknown, None)
+        let connected = self.open.as_ref().map_or(invoked, |open| open.since);
+        let (told, log_index, lost) = match answered {
+            Ok(Some((Told::Unknown, log_index))) => (Told::Unknown, log_index, Some(Lost::Said)),
+            Ok(Some((told, log_index))) => (told, log_index, None),
+            nothing => {
+                self.open = None;
+                let lost = nothing.map_or(Lost::HungUp, |_| Lost::Closed);
+                (Told::Unknown, None, Some(lost))
+            }
         };
         let Question {
             key,
@@ -137,6 +142,7 @@ impl<'a> Exchange<'a> {
             returned: self.clients.now(),
             told: told.clone(),
             log_index,
+            way: Way { lost, connected },
         });
         told
     }
@@ -155,7 +161,12 @@ impl<'a> Exchange<'a> {
                 // How it ends shows in the request that was on it.
                 let _ = connection.await;
             });
-            self.open = Some(Open { node, sender, task });
+            self.open = Some(Open {
+                node,
+                since: self.clients.now(),
+                sender,
+                task,
+            });
         }
         let open = self.open.as_mut()?;
         open.sender.ready().await.ok()?;
