@@ -9,7 +9,11 @@ use axum::body::Body;
 use axum::extract::State;
 use bytes::Bytes;
 use evermind_lock::command::Idempotency;
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
 use evermind_lock::names::Holder;
+#[cfg(evermind_mutants)]
+use evermind_lock::outcome::Granted;
 use evermind_lock::outcome::{Decision, Outcome};
 use evermind_raft::api::{AcquireRequest, Caller, ExtendRequest, NodeError, ReleaseRequest};
 use http::request::Parts;
@@ -94,6 +98,8 @@ async fn try_acquire<L: Locks>(
         wanted.retry_delay_ms,
         wanted.retry_jitter_ms,
     );
+    #[cfg(evermind_mutants)]
+    let wanted_lease_ms = wanted.lease_ms;
     let request = AcquireRequest {
         key: wanted.key,
         holder,
@@ -109,6 +115,8 @@ async fn try_acquire<L: Locks>(
     let Decision { log_index, outcome } = within(bound, pending.decision()).await?;
     match outcome {
         Outcome::Granted(granted) => {
+            #[cfg(evermind_mutants)]
+            let granted = told_whole(granted, wanted_lease_ms);
             config.uuid = granted.holder;
             let reply = AcquiredReply {
                 acquired: true,
@@ -136,6 +144,18 @@ async fn try_acquire<L: Locks>(
             }
             Err(problem)
         }
+    }
+}
+
+#[cfg(evermind_mutants)]
+fn told_whole(granted: Granted, lease_ms: u64) -> Granted {
+    Granted {
+        expires_in_ms: if mutant::is(Mutant::LeaseToldWhole) {
+            lease_ms
+        } else {
+            granted.expires_in_ms
+        },
+        ..granted
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
 use evermind_lock::names::Key;
 use evermind_raft::api::{Caller, Consistency, NodeError};
 use http::request::Parts;
@@ -30,6 +32,12 @@ async fn try_lock<L: Locks>(edge: &Edge<L>, head: &Parts) -> Result<Response<Bod
     let caller = auth::caller(edge, head, Allowance::Asking).await??;
     let key = key_of(head.uri.path().rsplit('/').next().unwrap_or_default())?;
     let consistency = one_lock(head.uri.query())?;
+    #[cfg(evermind_mutants)]
+    let consistency = if mutant::is(Mutant::LookFromHere) {
+        Consistency::Stale
+    } else {
+        consistency
+    };
     view(edge, &caller, &key, consistency).await
 }
 

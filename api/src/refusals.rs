@@ -3,6 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use evermind_lock::limits;
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
 use evermind_lock::outcome::{CutOff, HeldReason, Limit, Refusal};
 use evermind_raft::api::NodeError;
 
@@ -40,6 +42,10 @@ impl From<Refusal> for Problem {
                 Problem::new(Code::LockHeld, held(reason))
                     .retry_after(left.min(RETRY_AFTER_MAX))
                     .held(attempts, current)
+            }
+            #[cfg(evermind_mutants)]
+            Refusal::NotOwner if mutant::is(Mutant::NotOwnerAsNotFound) => {
+                Problem::new(Code::LockNotFound, "nobody holds the lock")
             }
             Refusal::NotOwner => {
                 Problem::new(Code::NotOwner, "the lock is held under another uuid")

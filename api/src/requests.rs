@@ -2,6 +2,8 @@
 
 use evermind_lock::command::Idempotency;
 use evermind_lock::limits::{LEASE_MS_MAX, RETRY_ATTEMPTS_MAX, WINDOW_MS_MAX};
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
 use evermind_lock::names::{Holder, IdempotencyKey, Key, NameError};
 use http::HeaderMap;
 use http::HeaderName;
@@ -197,6 +199,11 @@ pub(crate) fn idempotency(
         .map_err(|_| NameError::IdempotencyKey)
         .and_then(IdempotencyKey::new)
         .map_err(|error| named("the header Idempotency-Key", &error))?;
+    #[cfg(evermind_mutants)]
+    if mutant::is(Mutant::NameWithoutBody) {
+        let fingerprint = [0; 16];
+        return Ok(Some(Idempotency { key, fingerprint }));
+    }
     Ok(Some(Idempotency {
         key,
         fingerprint: fingerprint(),

@@ -9,6 +9,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::body::Body;
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -137,6 +139,10 @@ async fn connection(
             }
             let response = app.call(request, from).await;
             place.end(response.status());
+            #[cfg(evermind_mutants)]
+            if mutant::is_turn(Mutant::ConnectionEndsUnsaid, 50) {
+                place.ends_unsaid();
+            }
             let after_wait = response.extensions().get::<AfterWait>();
             watch.work_ends(after_wait.and_then(AfterWait::take));
             Ok(response)

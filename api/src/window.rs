@@ -1,8 +1,17 @@
 //! How long an acquire waits in line.
 
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
+
 /// Draws the waiting window of one request, in ms: the sum over `attempts` retries of `delay_ms`
 /// and a random 0 to `jitter_ms`.
 pub(crate) fn draw(attempts: u32, delay_ms: u64, jitter_ms: u64) -> u64 {
+    #[cfg(evermind_mutants)]
+    let attempts = if mutant::is(Mutant::WindowOneShort) {
+        attempts.saturating_sub(1)
+    } else {
+        attempts
+    };
     let fixed = u64::from(attempts) * delay_ms;
     if attempts == 0 || jitter_ms == 0 {
         return fixed;

@@ -38,7 +38,7 @@
 use std::fmt;
 use std::hint::black_box;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// Stands in every program that has these bugs, and in no other.
 pub static MARK: &str = "this evermind was built with seeded bugs";
@@ -46,82 +46,109 @@ pub static MARK: &str = "this evermind was built with seeded bugs";
 /// Position in [`Mutant::ALL`], from 1; 0 is none.
 static PICKED: AtomicU8 = AtomicU8::new(0);
 
-/// A seeded bug.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mutant {
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $mutant:ident = $name:literal: $about:literal;)*) => {
+        /// A seeded bug.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Mutant {
+            $($(#[$doc])* $mutant,)*
+        }
+
+        impl Mutant {
+            /// Every one.
+            pub const ALL: &[Mutant] = &[$(Mutant::$mutant,)*];
+
+            fn described(self) -> (&'static str, &'static str) {
+                match self {
+                    $(Mutant::$mutant => ($name, $about),)*
+                }
+            }
+        }
+    };
+}
+
+mutants! {
     /// In `lock`, at the grant.
-    EarlyExpiry,
+    EarlyExpiry = "early-expiry": "a lease ends after nine tenths of what its holder was told";
     /// In `storage`, where the log is written.
-    LostFsync,
+    LostFsync = "lost-fsync": "what the log wrote is said to be on disk, and was not synced";
     /// In `lock`, where a table is restored.
-    TokenResetOnRestart,
+    TokenResetOnRestart = "token-reset-on-restart": "the next token is guessed from the leases that live, so ended ones' tokens return";
     /// In `lock`, at the extend.
-    DoubleExtendOnRetry,
+    DoubleExtendOnRetry = "double-extend-on-retry": "an extend that is repeated under its idempotency key extends again";
     /// In `lock`, where operations are admitted.
-    ZombieAcquire,
+    ZombieAcquire = "zombie-acquire": "a duplicate of an acquire that was decided is taken for a new one";
     /// In `lock`, at the hand-over.
-    GrantToDeadWaiter,
+    GrantToDeadWaiter = "grant-to-dead-waiter": "the lock is handed to the first in line although its callers are gone";
     /// In `raft`, at linearizable reads.
-    StaleRead,
+    StaleRead = "stale-read": "a linearizable read answers from what this node happens to have applied";
     /// In `lock`, at the hand-over.
-    FifoBypass,
+    FifoBypass = "fifo-bypass": "the lock is handed to the last in line";
     /// In `lock`, at the release.
-    ReleaseOfAnothersLock,
+    ReleaseOfAnothersLock = "release-of-anothers-lock": "a release does not look at whose lock it is";
     /// In `lock`, at the acquire.
-    UsageCountedTwice,
+    UsageCountedTwice = "usage-counted-twice": "an acquire that is repeated under its idempotency key is charged again";
     /// In `storage`, where votes are kept.
-    VoteNotPersisted,
+    VoteNotPersisted = "vote-not-persisted": "a vote is kept in memory only";
     /// In `storage`, where batches are written.
-    AckBeforeSync,
+    AckBeforeSync = "ack-before-sync": "a batch is acknowledged before it is written and synced";
     /// In `raft`, where a term's clock starts.
-    ClockJumpsOnFailover,
+    ClockJumpsOnFailover = "clock-jumps-on-failover": "a new leader's clock starts at its machine's time since boot";
     /// In `lock`, where a table is restored.
-    IdempotencyForgottenBySnapshot,
+    IdempotencyForgottenBySnapshot = "idempotency-forgotten-by-snapshot": "a restored table has no answers of named operations";
     /// In `lock`, where a line is restored.
-    WaiterLostOverSnapshot,
+    WaiterLostOverSnapshot = "waiter-lost-over-snapshot": "a restored line does not know who in it can be granted";
     /// In `lock`, where a hang-up is taken note of.
-    HangUpEndsRetriedGrant,
+    HangUpEndsRetriedGrant = "hang-up-ends-retried-grant": "a hang-up gives back what its uuid holds, whichever request was told of it";
     /// In `lock`, at the hand-over.
-    HandOffGrantsTwo,
+    HandOffGrantsTwo = "hand-off-grants-two": "the second in line is told of the grant as well";
     /// In `lock`, at the extend.
-    ExtensionNotKept,
+    ExtensionNotKept = "extension-not-kept": "an extend does not mark its lock as changed, so a checkpoint has the old end";
     /// In `storage`, where the log is read back.
-    DamagedTailCut,
+    DamagedTailCut = "damaged-tail-cut": "whatever cannot be read at the log's end is taken for a torn write";
     /// In `raft`, where a leader is asked for a read.
-    DeposedLeaderRead,
+    DeposedLeaderRead = "deposed-leader-read": "a leader answers reads without asking whether it still leads";
     /// In `lock`, at the extend.
-    OverLeaseExtended,
+    OverLeaseExtended = "over-lease-extended": "a lease that is over is extended as long as no entry has ended it";
     /// In `lock`, at the hand-over.
-    GrantToOverWait,
+    GrantToOverWait = "grant-to-over-wait": "the lock is handed to a wait that is over and not yet ended";
+    /// In `raft`, at linearizable reads.
+    ReadJoinsRound = "read-joins-round": "a read that is asked for while a confirmation is under way is answered by it";
+    /// In `raft`, where waits are answered.
+    GrantNotTold = "grant-not-told": "one granted wait in eight is never told";
+    /// In `raft`, where operations begin.
+    TenthRefused = "tenth-refused": "every tenth operation is refused as if there were no leader";
+    /// In `raft`, where forwarded commands arrive.
+    ForwardedDropped = "forwarded-dropped": "every tenth forwarded command is accepted and not proposed";
+    /// In `raft`, where a snapshot was installed.
+    SnapshotSettlesNothing = "snapshot-settles-nothing": "waits whose end was in a snapshot are not looked at";
+    /// In `raft`, where an acquire is given up.
+    HangUpNotPassedOn = "hang-up-not-passed-on": "a waiting caller's hang-up is not told to the cluster";
+    /// In `lock`, where a hang-up is taken note of.
+    UntoldGrantKept = "untold-grant-kept": "a grant whose caller hung up is not given back";
+    /// In `raft`, where the next end is noted.
+    EndsLate = "ends-late": "leases and waits end 700 ms late";
+    /// In `raft`, where peers ask before an election.
+    PreVoteGranted = "pre-vote-granted": "a pre-vote is always granted";
+    /// In `raft`, where a node was taken for dead.
+    NeverReattached = "never-reattached": "a node that is back leaves its callers detached";
+    /// In `raft`, where commands are sent.
+    AllBelowAnswered = "all-below-answered": "every command says that all before it is answered";
+    /// In `api`, at the acquire's answer.
+    LeaseToldWhole = "lease-told-whole": "an acquire is told its whole lease, whatever is left of it";
+    /// In `api`, at looks.
+    LookFromHere = "look-from-here": "a look without `consistency` answers from this node's state";
+    /// In `api`, where the window is drawn.
+    WindowOneShort = "window-one-short": "a wait is one try shorter than was asked for";
+    /// In `api`, where refusals are told.
+    NotOwnerAsNotFound = "not-owner-as-not-found": "a stranger's extend or release is told that the lock is free";
+    /// In `api`, at a connection.
+    ConnectionEndsUnsaid = "connection-ends-unsaid": "a connection is closed after fifty requests without saying so";
+    /// In `api`, where a request is named.
+    NameWithoutBody = "name-without-body": "an idempotency key counts whatever the request asks for";
 }
 
 impl Mutant {
-    /// Every one.
-    pub const ALL: [Mutant; 22] = [
-        Mutant::EarlyExpiry,
-        Mutant::LostFsync,
-        Mutant::TokenResetOnRestart,
-        Mutant::DoubleExtendOnRetry,
-        Mutant::ZombieAcquire,
-        Mutant::GrantToDeadWaiter,
-        Mutant::StaleRead,
-        Mutant::FifoBypass,
-        Mutant::ReleaseOfAnothersLock,
-        Mutant::UsageCountedTwice,
-        Mutant::VoteNotPersisted,
-        Mutant::AckBeforeSync,
-        Mutant::ClockJumpsOnFailover,
-        Mutant::IdempotencyForgottenBySnapshot,
-        Mutant::WaiterLostOverSnapshot,
-        Mutant::HangUpEndsRetriedGrant,
-        Mutant::HandOffGrantsTwo,
-        Mutant::ExtensionNotKept,
-        Mutant::DamagedTailCut,
-        Mutant::DeposedLeaderRead,
-        Mutant::OverLeaseExtended,
-        Mutant::GrantToOverWait,
-    ];
-
     /// What it is picked by.
     pub fn name(self) -> &'static str {
         self.described().0
@@ -130,93 +157,6 @@ impl Mutant {
     /// One line on what is wrong.
     pub fn about(self) -> &'static str {
         self.described().1
-    }
-
-    fn described(self) -> (&'static str, &'static str) {
-        match self {
-            Mutant::EarlyExpiry => (
-                "early-expiry",
-                "a lease ends after nine tenths of what its holder was told",
-            ),
-            Mutant::LostFsync => (
-                "lost-fsync",
-                "what the log wrote is said to be on disk, and was not synced",
-            ),
-            Mutant::TokenResetOnRestart => (
-                "token-reset-on-restart",
-                "the next token is guessed from the leases that live, so ended ones' tokens return",
-            ),
-            Mutant::DoubleExtendOnRetry => (
-                "double-extend-on-retry",
-                "an extend that is repeated under its idempotency key extends again",
-            ),
-            Mutant::ZombieAcquire => (
-                "zombie-acquire",
-                "a duplicate of an acquire that was decided is taken for a new one",
-            ),
-            Mutant::GrantToDeadWaiter => (
-                "grant-to-dead-waiter",
-                "the lock is handed to the first in line although its callers are gone",
-            ),
-            Mutant::StaleRead => (
-                "stale-read",
-                "a linearizable read answers from what this node happens to have applied",
-            ),
-            Mutant::FifoBypass => ("fifo-bypass", "the lock is handed to the last in line"),
-            Mutant::ReleaseOfAnothersLock => (
-                "release-of-anothers-lock",
-                "a release does not look at whose lock it is",
-            ),
-            Mutant::UsageCountedTwice => (
-                "usage-counted-twice",
-                "an acquire that is repeated under its idempotency key is charged again",
-            ),
-            Mutant::VoteNotPersisted => ("vote-not-persisted", "a vote is kept in memory only"),
-            Mutant::AckBeforeSync => (
-                "ack-before-sync",
-                "a batch is acknowledged before it is written and synced",
-            ),
-            Mutant::ClockJumpsOnFailover => (
-                "clock-jumps-on-failover",
-                "a new leader's clock starts at its machine's time since boot",
-            ),
-            Mutant::IdempotencyForgottenBySnapshot => (
-                "idempotency-forgotten-by-snapshot",
-                "a restored table has no answers of named operations",
-            ),
-            Mutant::WaiterLostOverSnapshot => (
-                "waiter-lost-over-snapshot",
-                "a restored line does not know who in it can be granted",
-            ),
-            Mutant::HangUpEndsRetriedGrant => (
-                "hang-up-ends-retried-grant",
-                "a hang-up gives back what its uuid holds, whichever request was told of it",
-            ),
-            Mutant::HandOffGrantsTwo => (
-                "hand-off-grants-two",
-                "the second in line is told of the grant as well",
-            ),
-            Mutant::ExtensionNotKept => (
-                "extension-not-kept",
-                "an extend does not mark its lock as changed, so a checkpoint has the old end",
-            ),
-            Mutant::DamagedTailCut => (
-                "damaged-tail-cut",
-                "whatever cannot be read at the log's end is taken for a torn write",
-            ),
-            Mutant::DeposedLeaderRead => (
-                "deposed-leader-read",
-                "a leader answers reads without asking whether it still leads",
-            ),
-            Mutant::OverLeaseExtended => (
-                "over-lease-extended",
-                "a lease that is over is extended as long as no entry has ended it",
-            ),
-            Mutant::GrantToOverWait => (
-                "grant-to-over-wait",
-                "the lock is handed to a wait that is over and not yet ended",
-            ),
-        }
     }
 }
 
@@ -234,14 +174,15 @@ pub struct UnknownMutant {
 }
 
 fn names() -> String {
-    Mutant::ALL.map(Mutant::name).join(", ")
+    let names: Vec<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+    names.join(", ")
 }
 
 impl FromStr for Mutant {
     type Err = UnknownMutant;
 
     fn from_str(name: &str) -> Result<Self, UnknownMutant> {
-        let mut all = Self::ALL.into_iter();
+        let mut all = Self::ALL.iter().copied();
         let found = all.find(|mutant| mutant.name() == name);
         found.ok_or_else(|| UnknownMutant {
             name: name.to_owned(),
@@ -269,13 +210,19 @@ pub fn is(mutant: Mutant) -> bool {
     PICKED.load(Ordering::Relaxed) == mutant as u8 + 1
 }
 
+/// Whether this process has this bug, and it is the turn of one in so many.
+pub fn is_turn(mutant: Mutant, one_in: u64) -> bool {
+    static TURNS: AtomicU64 = AtomicU64::new(0);
+    is(mutant) && TURNS.fetch_add(1, Ordering::Relaxed) % one_in == one_in - 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_name_stands_for_one_bug_and_its_place_is_its_number() {
-        for (place, mutant) in Mutant::ALL.into_iter().enumerate() {
+        for (place, mutant) in Mutant::ALL.iter().copied().enumerate() {
             assert_eq!(mutant as usize, place);
             assert_eq!(mutant.name().parse(), Ok(mutant));
         }

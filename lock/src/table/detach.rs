@@ -120,6 +120,10 @@ impl LockTable {
         let Some((grant, newest)) = newest.filter(|(_, n)| n.operation() == operation) else {
             return Outcome::Done;
         };
+        #[cfg(evermind_mutants)]
+        if mutant::is(Mutant::UntoldGrantKept) {
+            return Outcome::Done;
+        }
         let token = grant.fencing_token;
         if let Some(key) = &newest.idempotency {
             let id = acquire_id(&attachment.resource, key);

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use evermind_lock::command::{Acquire, Action, Attachment, OpId, Resume};
 use evermind_lock::limits::IDEMPOTENCY_MS;
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
 use evermind_lock::names::{Holder, Resource};
 use evermind_lock::outcome::{Decision, HeldReason, Outcome, Refusal};
 use tokio::sync::oneshot;
@@ -40,6 +42,10 @@ impl Operation {
         sent_within: Option<Duration>,
         attached: impl FnOnce(OpId) -> Option<Attachment>,
     ) -> Result<Self, NodeError> {
+        #[cfg(evermind_mutants)]
+        if mutant::is_turn(Mutant::TenthRefused, 10) {
+            return Err(no_leader());
+        }
         let now = Instant::now();
         let ends = now + window + UNKNOWN_AFTER;
         let (caller, answered) = oneshot::channel();
@@ -78,6 +84,8 @@ impl Operation {
     /// lost in the channel.
     fn give_up(&mut self) -> Option<Result<Decision, NodeError>> {
         let attachment = self.core.pending().give_up(self.id.sequence);
+        #[cfg(evermind_mutants)]
+        let attachment = attachment.filter(|_| !mutant::is(Mutant::HangUpNotPassedOn));
         if let Some(attachment) = attachment {
             self.core.submit_own(Action::Abandon(attachment));
         }

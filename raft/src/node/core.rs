@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use evermind_lock::command::{Action, Attachment, Command, NodeId, OpId, Stamp};
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
 use evermind_lock::outcome::{Decision, Event, Outcome};
 use evermind_lock::table::{AttachmentState, LockTable};
 use evermind_storage::machine::{Applied, MachineHandle, Observer, Progress};
@@ -279,6 +281,12 @@ impl Core {
         // Time first: whoever sees the index must not read an older time.
         self.applied_ms.store(progress.now_ms, Ordering::Release);
         let deadline = progress.next_deadline_ms.unwrap_or(NEVER);
+        #[cfg(evermind_mutants)]
+        let deadline = if mutant::is(Mutant::EndsLate) {
+            deadline.saturating_add(700)
+        } else {
+            deadline
+        };
         // Sequentially consistent, as the steward's side is: one of the two sees the other's store.
         self.next_deadline_ms.store(deadline, Ordering::SeqCst);
         let applied = progress.last_applied.map_or(0, |log_id| log_id.index);
@@ -291,6 +299,10 @@ impl Core {
     fn finish(&self, after: Aftermath) {
         for attachment in after.abandon {
             self.submit_own(Action::Abandon(attachment));
+        }
+        #[cfg(evermind_mutants)]
+        if mutant::is(Mutant::NeverReattached) {
+            return;
         }
         for attachment in after.reattach {
             self.submit_own(Action::Reattach(attachment));
@@ -378,6 +390,10 @@ impl Observer for Core {
 
     fn replaced(&self, progress: Progress) {
         self.progressed(&progress);
+        #[cfg(evermind_mutants)]
+        if mutant::is(Mutant::SnapshotSettlesNothing) {
+            return;
+        }
         self.pending().doubt_all();
         self.settle_doubtful();
         self.abandon_forsaken();

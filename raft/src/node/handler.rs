@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use evermind_lock::command::{Command, NodeId};
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
 use evermind_storage::data_dir::PUT_BACK_OR_STAY_OFF;
 use evermind_storage::machine::{SNAPSHOT_BYTES_MAX, SnapshotFile, SnapshotReceiver, Snapshots};
 use evermind_storage::types::{LogId, SnapshotMeta, TypeConfig, Vote};
@@ -110,7 +112,13 @@ impl PeerHandler for Handler {
     ) -> BoxFuture<'_, Result<VoteResponse<TypeConfig>, HandlerError>> {
         Box::pin(async {
             self.check_term(&request.vote)?;
-            self.raft.pre_vote(request).await.map_err(unable)
+            let response = self.raft.pre_vote(request).await.map_err(unable);
+            #[cfg(evermind_mutants)]
+            let response = response.map(|response| VoteResponse {
+                vote_granted: response.vote_granted || mutant::is(Mutant::PreVoteGranted),
+                ..response
+            });
+            response
         })
     }
 
@@ -144,6 +152,11 @@ impl PeerHandler for Handler {
     fn forward(&self, _from: NodeId, command: Command) -> BoxFuture<'_, ForwardReply> {
         Box::pin(async move {
             let route = self.core.route();
+            #[cfg(evermind_mutants)]
+            if matches!(route, Route::Local { .. }) && mutant::is_turn(Mutant::ForwardedDropped, 10)
+            {
+                return ForwardReply::Accepted;
+            }
             if let Route::Local { term } = route
                 && propose_forwarded(&self.core, &self.raft, term, command).await
             {

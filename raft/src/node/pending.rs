@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use evermind_lock::command::{Action, Attachment, Command, KeyId, NodeId, OpId, Operation, Resume};
 use evermind_lock::limits::OPEN_OPERATIONS_MAX;
+#[cfg(evermind_mutants)]
+use evermind_lock::mutant::{self, Mutant};
 use evermind_lock::names::Resource;
 use evermind_lock::outcome::{Decision, Event, Outcome};
 use tokio::sync::oneshot;
@@ -163,6 +165,12 @@ impl Pending {
     /// sent by it.
     pub(crate) fn send(&mut self, sequence: u64, route: Route, now: Instant) -> Option<Command> {
         let answered_below = self.answered_below;
+        #[cfg(evermind_mutants)]
+        let answered_below = if mutant::is(Mutant::AllBelowAnswered) {
+            sequence
+        } else {
+            answered_below
+        };
         let id = self.id(sequence);
         let open = self.slot(sequence)?;
         // A caller's release is not among them: better that the caller is told that nothing was done,
@@ -348,6 +356,11 @@ impl Pending {
             Outcome::Granted(granted) => Some(granted.holder.clone()),
             _ => None,
         };
+        #[cfg(evermind_mutants)]
+        if holder.is_some() && mutant::is_turn(Mutant::GrantNotTold, 8) {
+            std::mem::forget(caller);
+            return;
+        }
         let told = caller.is_some_and(|caller| caller.send(Ok(decision)).is_ok());
         // Granted to nobody: its caller is gone, and word of that has not arrived, or never will.
         if let (false, Some(holder)) = (told, holder) {

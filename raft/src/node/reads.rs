@@ -64,6 +64,12 @@ async fn run(
     let mut together = Vec::new();
     while asked.recv_many(&mut together, usize::MAX).await > 0 {
         let result = confirm(&core, &raft, &peers).await;
+        #[cfg(evermind_mutants)]
+        if mutant::is(Mutant::ReadJoinsRound) {
+            while let Ok(late) = asked.try_recv() {
+                together.push(late);
+            }
+        }
         for done in together.drain(..) {
             // Whoever hung up needs no answer.
             let _ = done.send(result.clone());

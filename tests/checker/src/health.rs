@@ -39,6 +39,8 @@ pub struct Health {
     pub tells_ms: u64,
     /// What one entry ends of what is over, at least: with more due, the last are told later.
     pub ends_at_once: u64,
+    /// What a message takes at most, in ms.
+    pub transit_ms: u64,
     /// Within this time after a FIN or RST its wait is left, or its untold grant given back, in ms.
     pub leaves_ms: u64,
 }
@@ -51,6 +53,7 @@ impl Health {
     pub fn new(spells: Vec<Healthy>, transit_ms: u64, ends_at_once: u64) -> Self {
         Self {
             spells,
+            transit_ms,
             answers_ms: 250 + 2 * transit_ms,
             tells_ms: 50 + 2 * transit_ms,
             ends_at_once: ends_at_once.max(1),

@@ -192,7 +192,7 @@ impl<'a> Caller<'a> {
         } else {
             (told.clone(), log_index)
         };
-        let lost = match &answer {
+        let unanswered = match &answer {
             _ if lose => Some(Lost::HungUp),
             Ok(_) => (told == Told::Unknown).then_some(Lost::Said),
             Err(error) if is_patience(error) => Some(Lost::HungUp),
@@ -210,7 +210,7 @@ impl<'a> Caller<'a> {
             told: recorded.0,
             log_index: recorded.1,
             way: Way {
-                lost,
+                lost: unanswered,
                 connected: self.load.timeline.at(opened),
             },
         });

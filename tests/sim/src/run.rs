@@ -60,6 +60,8 @@ pub struct Report {
     pub healed_us: u64,
     /// How long nothing was wrong, so that everything had to be in time, in microseconds.
     pub healthy_us: u64,
+    /// The newest term that any node came to.
+    pub terms: u64,
     /// What was found.
     pub outcome: Outcome,
 }
@@ -98,6 +100,11 @@ pub fn seed(seed: u64, trace: &Trace) -> Report {
     let starts = run.world.places.values().map(|place| place.starts).sum();
     let simulated_us = run.world.now_us();
     run.spells.end(run.world.now_us());
+    let statuses = run.look_now().nodes.into_iter();
+    let terms = statuses
+        .map(|(_, _, status)| status.term)
+        .max()
+        .unwrap_or(0);
     let healthy_us = run.spells.lasted_us();
     let views = run.live.into_views();
     let outcome = verdict::check(&mut run.world, broken.take(), views, run.spells);
@@ -116,6 +123,7 @@ pub fn seed(seed: u64, trace: &Trace) -> Report {
         simulated_us,
         healed_us,
         healthy_us,
+        terms,
         outcome,
     }
 }

@@ -11,7 +11,7 @@ use crate::world::World;
 const QUIET_US: u64 = 2_000_000;
 
 /// What a message takes at most where nothing is wrong, both ways and a tick.
-const TRANSIT_MS: u64 = 5;
+const TRANSIT_MS: u64 = 4;
 
 /// How long before a fault counts something of it may show.
 const NOTICED_US: u64 = 5_000;

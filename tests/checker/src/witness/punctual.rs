@@ -58,6 +58,7 @@ pub(super) fn check(history: &History, replay: &Replay, health: &Health, verdict
         check_told(spell, distance, history, replay, health, verdict);
         check_left(spell, distance, history, replay, health, verdict);
         check_away(spell, distance, history, replay, health, verdict);
+        check_dropped(spell, distance, replay, health, verdict);
     }
 }
 
@@ -85,15 +86,15 @@ fn distance(
         let high = i128::from(read.0) - cluster_ns;
         least = Some(least.map_or(low, |least| least.max(low)));
         most = Some(most.map_or(high, |most| most.min(high)));
-        let (first, _) = places.unwrap_or((place, place));
-        places = Some((first, place));
+        let (from, _) = places.unwrap_or((place, place));
+        places = Some((from, place));
     }
-    let (first, last) = places?;
+    let (from, until) = places?;
     Some(Distance {
         least: least?,
         most: most?,
-        first,
-        last,
+        first: from,
+        last: until,
     })
 }
 
@@ -176,7 +177,7 @@ fn check_left(
             continue;
         }
         let seen = &replay.operations[operation];
-        if let Some(why) = stays(seen, distance, record, by) {
+        if let Some(why) = stays(seen, distance, record, health) {
             let what = format!(
                 "{why} {} ms after its caller hung up: {}",
                 health.leaves_ms,
@@ -188,7 +189,13 @@ fn check_left(
 }
 
 /// What an acquire whose caller hung up still has at a moment.
-fn stays(seen: &Seen, distance: Distance, record: &Record, by: Moment) -> Option<&'static str> {
+fn stays(
+    seen: &Seen,
+    distance: Distance,
+    record: &Record,
+    health: &Health,
+) -> Option<&'static str> {
+    let by = later(record.returned, health.leaves_ms);
     let by_ms = distance.cluster_latest_ms(by);
     if !matches!(seen.want, Want::Acquire { .. }) || seen.given_up_ms.is_some_and(|ms| ms <= by_ms)
     {
@@ -196,8 +203,8 @@ fn stays(seen: &Seen, distance: Distance, record: &Record, by: Moment) -> Option
     }
     match seen.ended_ms {
         Some(ended_ms) if seen.took_effect => {
-            // Its answer may have been with the socket when the caller hung up.
-            let gone_ms = distance.cluster_latest_ms(later(record.returned, 10));
+            // Its answer may have been with the socket when word of the hang-up came.
+            let gone_ms = distance.cluster_latest_ms(later(record.returned, health.transit_ms));
             (ended_ms > gone_ms && ended_ms <= by_ms).then_some("holds the lock")
         }
         Some(ended_ms) if ended_ms <= by_ms => None,
@@ -236,6 +243,32 @@ fn check_away(
             let what = format!(
                 "{operation:?} is detached from its wait, its node being back for two seconds: {}",
                 shown(record)
+            );
+            broken(verdict, Check::T3, what);
+        }
+    }
+}
+
+/// T3: no node that is back loses the places of its callers.
+fn check_dropped(
+    spell: &Healthy,
+    distance: Distance,
+    replay: &Replay,
+    health: &Health,
+    verdict: &mut Verdict,
+) {
+    let back_ms = distance.cluster_latest_ms(later(spell.quiet, health.answers_ms));
+    for (index, operation) in &replay.dropped {
+        let place = usize::try_from(index - replay.first_index).unwrap_or(usize::MAX);
+        // Of the same leader, so that its clock is the one that the spell tells of.
+        let counts = place <= distance.last
+            && replay.terms[place] == replay.terms[distance.first]
+            && replay.now_ms[place] > back_ms;
+        if counts && is_of_this_boot(replay, *operation) {
+            let what = format!(
+                "entry {index} drops the place of {operation:?} at {} ms of cluster time, its node being back since \
+                 {back_ms} ms at the latest",
+                replay.now_ms[place]
             );
             broken(verdict, Check::T3, what);
         }

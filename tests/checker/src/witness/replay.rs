@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use evermind_lock::command::{Action, Command, KeyId, OpId, Resume};
 use evermind_lock::names::{Holder, Key, Resource};
-use evermind_lock::outcome::{Event, Outcome};
+use evermind_lock::outcome::{Event, HeldReason, Outcome, Refusal};
 
 use super::answers::{Answers, Candidate};
 use crate::committed::Committed;
@@ -166,6 +166,10 @@ pub(super) struct Replay {
     pub(super) given_back: Vec<(u64, OpId)>,
     /// Acquires that their node went on with in another operation, which answers the request.
     pub(super) resumed: BTreeSet<OpId>,
+    /// Waits whose place was dropped because nobody came back to it, and when, by cluster time.
+    pub(super) dropped: Vec<(u64, OpId)>,
+    /// The term of each entry.
+    pub(super) terms: Vec<u64>,
     /// What waits came to, in the order of the log.
     pub(super) endings: Vec<Ending>,
     pub(super) model: Model,
@@ -197,6 +201,7 @@ pub(super) fn run(history: &History, committed: &Committed, verdict: &mut Verdic
         let stamp = entry.at.stamp;
         let stamped = stamp.is_some_and(|stamp| stamp.term == entry.at.term);
         replay.stamped.push(stamped);
+        replay.terms.push(entry.at.term);
         let Some(command) = entry.command else {
             replay.model.apply(entry.at, None);
             replay.now_ms.push(replay.model.now_ms());
@@ -225,6 +230,9 @@ pub(super) fn run(history: &History, committed: &Committed, verdict: &mut Verdic
                     operation, outcome, ..
                 } => {
                     end(&mut replay, operation, &outcome, false);
+                    if is_dropped(&outcome) {
+                        replay.dropped.push((index, operation));
+                    }
                     if let Some(due_ms) = step.due_ms.get(&operation) {
                         replay.endings.push(Ending {
                             operation,
@@ -332,6 +340,13 @@ fn leave(replay: &mut Replay, operation: OpId) {
     if let Some(seen) = replay.operations.get_mut(&operation) {
         seen.left = true;
     }
+}
+
+fn is_dropped(outcome: &Outcome) -> bool {
+    let Outcome::Refused(Refusal::LockHeld { reason, .. }) = outcome else {
+        return false;
+    };
+    *reason == HeldReason::Detached
 }
 
 fn go_away(replay: &mut Replay, operation: OpId) {

@@ -155,6 +155,14 @@ impl Client<'_> {
             self.crowd().await;
             return;
         }
+        if self.dice.chance(40) {
+            self.leave_at_the_grant().await;
+            return;
+        }
+        if self.dice.chance(40) {
+            self.reuse_name().await;
+            return;
+        }
         if self.dice.chance(80) {
             let look = self.question(Ask::Look);
             self.ask(&look, Duration::from_secs(7)).await;
@@ -197,6 +205,70 @@ impl Client<'_> {
         let by = self.dice.between(1, 10_000);
         let extend = self.same(&kept, Ask::Extend { extend_by_ms: by });
         self.ask(&extend, Duration::from_secs(6)).await;
+    }
+
+    /// Waits for a lock of its own, gives it back, and hangs up just when the wait is granted.
+    async fn leave_at_the_grant(&mut self) {
+        let mut held = self.question(Ask::Acquire {
+            lease_ms: 5_000,
+            retry_attempts: 0,
+            retry_delay_ms: 0,
+            fifo: false,
+        });
+        held.key = format!("left-{}", self.number);
+        let waits = Question {
+            uuid: format!("{}-left", held.uuid),
+            idempotency: self.idempotency(),
+            ask: Ask::Acquire {
+                lease_ms: 2_000,
+                retry_attempts: 10,
+                retry_delay_ms: 400,
+                fifo: false,
+            },
+            ..held.clone()
+        };
+        let Told::Granted { .. } = self.ask(&held, Duration::from_secs(2)).await else {
+            return;
+        };
+        let stands_ms = self.dice.between(10, 60);
+        let leaves_ms = stands_ms + self.dice.between(0, 12);
+        let (node, mut second) = (self.node, Exchange::new(self.clients, self.number));
+        let leaves = Duration::from_millis(leaves_ms);
+        let release = self.same(&held, Ask::Release);
+        let waiting = second.ask(node, &waits, leaves);
+        let releasing = async {
+            sleep(Duration::from_millis(stands_ms)).await;
+            self.ask(&release, Duration::from_secs(6)).await;
+        };
+        tokio::join!(waiting, releasing);
+    }
+
+    /// An `Idempotency-Key` that another request had.
+    async fn reuse_name(&mut self) {
+        let mut first = self.acquire();
+        first.idempotency = Some(format!("reused-{}-{}", self.number, self.made));
+        let told = self.ask(&first, Duration::from_secs(8)).await;
+        let mut second = self.acquire();
+        second.idempotency.clone_from(&first.idempotency);
+        second.ask = match second.ask {
+            Ask::Acquire {
+                fifo,
+                retry_attempts,
+                retry_delay_ms,
+                ..
+            } => Ask::Acquire {
+                lease_ms: 1_234,
+                retry_attempts,
+                retry_delay_ms,
+                fifo,
+            },
+            other => other,
+        };
+        self.ask(&second, Duration::from_secs(8)).await;
+        if let Told::Granted { .. } = told {
+            let release = self.same(&first, Ask::Release);
+            self.ask(&release, Duration::from_secs(6)).await;
+        }
     }
 
     /// Takes locks whose leases end in one moment, and asks for more time just then, the last first:
