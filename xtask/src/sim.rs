@@ -110,7 +110,7 @@ impl Sim {
         } else {
             println!("{}", summary.text());
         }
-        Ok(summary.found.is_empty())
+        Ok(summary.found.is_empty() && summary.unreached().is_empty())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the rules found.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -150,6 +151,9 @@ pub struct Verdict {
     pub windows: u64,
     /// How many views of a running node's table were held against the log.
     pub live_views: u64,
+    /// How often each action, outcome and event was in the log.
+    #[serde(default)]
+    pub reached: BTreeMap<String, u64>,
 }
 
 impl Verdict {
@@ -165,6 +169,13 @@ impl Verdict {
         self.without_effect = self.without_effect.max(other.without_effect);
         self.windows += other.windows;
         self.live_views += other.live_views;
+        self.reach(other.reached);
+    }
+
+    fn reach(&mut self, more: BTreeMap<String, u64>) {
+        for (name, count) in more {
+            *self.reached.entry(name).or_default() += count;
+        }
     }
 
     /// Adds what was found of another history: every count adds up.
@@ -178,6 +189,7 @@ impl Verdict {
         self.without_effect += other.without_effect;
         self.windows += other.windows;
         self.live_views += other.live_views;
+        self.reach(other.reached);
     }
 
     /// Whether nothing is broken and nothing undecided.

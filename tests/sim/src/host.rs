@@ -30,6 +30,8 @@ pub enum Pause {
     Process,
     /// A virtual machine that its host froze, and whose clocks stood still too.
     Machine,
+    /// A machine that slept: the clock since boot counts that, and timers do not.
+    Suspended,
 }
 
 impl Host {
@@ -121,7 +123,12 @@ impl Host {
 
     /// Goes on.
     pub fn resume(&mut self) {
-        if self.paused.take() == Some(Pause::Process)
+        let paused = self.paused.take();
+        if paused == Some(Pause::Suspended) {
+            self.clock.passed(Duration::from_micros(self.owed_us));
+            self.owed_us = 0;
+        }
+        if paused == Some(Pause::Process)
             && let Some(runtime) = &self.runtime
         {
             let jump = Duration::from_millis(self.owed_us / 1_000);

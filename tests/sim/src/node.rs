@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use evermind_api::{Access, App, Limits};
+use evermind_api::{Access, AdminToken, App, Limits};
 use evermind_lock::names::IdentityId;
 use evermind_lock::table::Pieces;
 use evermind_raft::node::{LogKept, Node, NodeConfig, Seams, Timing};
@@ -26,6 +26,8 @@ pub const HTTP_PORT: u16 = 80;
 pub const PEER_PORT: u16 = 70;
 /// What callers prove themselves with.
 pub const API_KEY: &str = "evermind-simulation-key-0123456789abcdef";
+/// What the operator proves itself with.
+pub const ADMIN_TOKEN: &str = "evermind-simulation-admin-token-0123456789abcdef";
 /// Whose locks they are.
 pub const IDENTITY: &str = "sim";
 
@@ -153,7 +155,11 @@ impl Machine {
             Err(error) => return Ended::NotStarted(error.to_string()),
         };
         process.seen().node = Some(node.clone());
-        let app = App::new(node.clone(), Limits::default(), Access::default());
+        let access = Access {
+            admin: Some(AdminToken::new(ADMIN_TOKEN).expect("long enough")),
+            origins: Vec::new(),
+        };
+        let app = App::new(node.clone(), Limits::default(), access);
         tokio::select! {
             biased;
             why = node.stopped() => Ended::Stopped(why),

@@ -15,8 +15,13 @@ use crate::trace::Trace;
 use crate::verdict::{self, Outcome};
 use crate::world::World;
 
-/// How long things go wrong, in simulated time.
+/// How long things go wrong, in simulated time: in a few seeds for longer than an idempotency record
+/// lives.
 const TROUBLE_US: u64 = 25_000_000;
+/// See [`TROUBLE_US`].
+const LONG_TROUBLE_US: u64 = 150_000_000;
+/// How many of a thousand seeds last long.
+const LONG_PER_MILLE: u64 = 40;
 /// How long a mended cluster may take to serve as one again.
 const HEAL_US_MAX: u64 = 30_000_000 + SERVE_AGAIN_US + 22_000_000;
 /// By then it is found that a client is not served.
@@ -74,6 +79,7 @@ struct Run {
     spells: Spells,
     healed_at_us: Option<u64>,
     stay_us: u64,
+    trouble_us: u64,
 }
 
 /// Runs a seed.
@@ -92,6 +98,11 @@ pub fn seed(seed: u64, trace: &Trace) -> Report {
         spells: Spells::default(),
         healed_at_us: None,
         stay_us: dice.named("stay").pick(&STAY_US),
+        trouble_us: if dice.named("long").chance(LONG_PER_MILLE) {
+            LONG_TROUBLE_US
+        } else {
+            TROUBLE_US
+        },
     };
     let whole = run.trouble().and_then(|()| run.heal());
     let mut broken = whole.and_then(|()| run.live.at_rest(&mut run.world)).err();
@@ -130,7 +141,7 @@ pub fn seed(seed: u64, trace: &Trace) -> Report {
 
 impl Run {
     fn trouble(&mut self) -> Result<(), String> {
-        while self.world.now_us() < TROUBLE_US {
+        while self.world.now_us() < self.trouble_us {
             self.world.tick();
             self.chaos.tick(&mut self.world)?;
             self.live.tick(&self.world);

@@ -96,6 +96,7 @@ impl World {
             net: net.clone(),
             recorder: Arc::new(Recorder::default()),
             stores: Arc::new(Stores::default()),
+            issued: Arc::default(),
             dice: dice.named("clients"),
             trace: trace.clone(),
             stop: Arc::new(AtomicBool::new(false)),

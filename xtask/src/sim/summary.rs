@@ -7,6 +7,65 @@ use serde::Serialize;
 
 use super::Line;
 
+/// As many seeds as reach everything that there is to reach.
+const SEEDS_THAT_REACH_ALL: u64 = 200;
+
+/// What is proved only if it happens: actions, outcomes and events of the log, and kinds of faults.
+const MUST_REACH: &[&str] = &[
+    "action Abandon",
+    "action Acquire",
+    "action AddApiKey",
+    "action CreateApiKey",
+    "action CreateLicence",
+    "action DeleteApiKey",
+    "action DetachNode",
+    "action Expire",
+    "action Extend",
+    "action Found",
+    "action Reattach",
+    "action RecordMember",
+    "action Release",
+    "action Resume",
+    "action RevokeLicence",
+    "outcome Granted",
+    "outcome Queued",
+    "outcome Extended",
+    "outcome Released",
+    "outcome Stale",
+    "outcome refused GrantEnded",
+    "outcome refused IdempotencyMismatch",
+    "outcome refused LicenceInactive",
+    "outcome refused LockHeld",
+    "outcome refused LockNotFound",
+    "outcome refused NotOwner",
+    "outcome refused QuotaExceeded",
+    "outcome refused Unauthorized",
+    "wait Detached",
+    "wait Granted",
+    "wait refused CutOff",
+    "wait refused LockHeld",
+    "bridge",
+    "clients",
+    "date",
+    "delay",
+    "disk-error",
+    "disk-full",
+    "flapping",
+    "freeze",
+    "isolate",
+    "kill",
+    "loss",
+    "one-way",
+    "power-cut",
+    "power-cut-in-call",
+    "rate",
+    "rot",
+    "stall",
+    "stop",
+    "suspend",
+    "transfer",
+];
+
 /// Sums over all seeds.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -33,6 +92,11 @@ pub(crate) struct Summary {
     pub(crate) slowest_heal_ms: u64,
     pub(crate) injected: BTreeMap<String, u64>,
     pub(crate) effects: BTreeMap<String, u64>,
+    /// Which actions, outcomes and events the logs have.
+    pub(crate) reached: BTreeMap<String, u64>,
+    pub(crate) healthy_s: u64,
+    #[serde(skip)]
+    healthy_us: u64,
     /// Seeds that showed something, and what found it.
     pub(crate) found: BTreeMap<u64, Vec<String>>,
 }
@@ -57,6 +121,8 @@ impl Summary {
         self.windows += verdict.windows;
         self.violations += verdict.violations.len() as u64;
         self.undecided += verdict.undecided.len() as u64;
+        self.healthy_us += line.healthy_us;
+        self.healthy_s = self.healthy_us / 1_000_000;
         self.starts += line.starts;
         self.stopped_by_their_disk += line.stopped;
         self.damaged_logs_refused += line.refused;
@@ -65,6 +131,7 @@ impl Summary {
         for (sum, more) in [
             (&mut self.injected, &line.injected),
             (&mut self.effects, &line.effects),
+            (&mut self.reached, &verdict.reached),
         ] {
             for (name, count) in more {
                 *sum.entry(name.clone()).or_default() += count;
@@ -73,6 +140,16 @@ impl Summary {
         if !line.clean {
             self.found.insert(line.seed, line.caught_by.clone());
         }
+    }
+
+    /// What a run of this many seeds must reach, and did not.
+    pub(crate) fn unreached(&self) -> Vec<&'static str> {
+        if self.seeds < SEEDS_THAT_REACH_ALL {
+            return Vec::new();
+        }
+        let is_missed =
+            |name: &&str| !self.reached.contains_key(*name) && !self.injected.contains_key(*name);
+        MUST_REACH.iter().copied().filter(is_missed).collect()
     }
 
     /// For people.
@@ -124,6 +201,14 @@ impl Summary {
             ("slowest heal", format!("{} ms", self.slowest_heal_ms)),
             ("faults", sums(&self.injected)),
             ("on the network", sums(&self.effects)),
+            (
+                "nothing wrong",
+                format!(
+                    "for {} s, in which everything had to be in time",
+                    self.healthy_s
+                ),
+            ),
+            ("reached", sums(&self.reached)),
             ("violations", self.violations.to_string()),
             ("undecided", self.undecided.to_string()),
         ];
@@ -132,6 +217,9 @@ impl Summary {
         }
         for (seed, caught_by) in &self.found {
             let _ = writeln!(text, "seed {seed}: {}", caught_by.join(", "));
+        }
+        for name in self.unreached() {
+            let _ = writeln!(text, "NOT REACHED by any seed: {name}");
         }
         let _ = write!(
             text,

@@ -39,6 +39,8 @@ pub(crate) struct Line {
     pub(crate) simulated_us: u64,
     #[serde(default, rename = "healed_us")]
     pub(crate) healed_us: u64,
+    #[serde(default, rename = "healthy_us")]
+    pub(crate) healthy_us: u64,
     #[serde(default)]
     pub(crate) outcome: Outcome,
 }
@@ -58,6 +60,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Verdict {
     pub(crate) violations: Vec<Violation>,
     pub(crate) undecided: Vec<String>,
+    #[serde(default)]
+    pub(crate) reached: BTreeMap<String, u64>,
     pub(crate) operations: u64,
     pub(crate) ambiguous: u64,
     pub(crate) resolved: u64,

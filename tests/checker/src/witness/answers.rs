@@ -234,7 +234,7 @@ fn elsewhere(record: &Record, replay: &Replay, verdict: &mut Verdict) {
         .find(|seen| seen.claimed_by.is_none());
     match seen {
         Some(seen) => {
-            let waits = matches!(seen.want, Want::Acquire { .. }) && !seen.ended;
+            let waits = matches!(seen.want, Want::Acquire { .. }) && seen.ended_ms.is_none();
             let (check, why) = match &record.told {
                 Told::Granted { .. } if waits => (
                     granted_over(seen, replay),

@@ -9,6 +9,7 @@ mod looks;
 mod once;
 mod present;
 mod punctual;
+mod reached;
 mod replay;
 mod replicas;
 
@@ -57,6 +58,7 @@ pub fn check_witness(
     };
     let replay = replay::run(history, committed, &mut verdict);
     once::check_unknown(history, &replay, &mut verdict);
+    once::check_stale(history, &replay, &mut verdict);
     once::check_given_back(history, &replay, &mut verdict);
     brackets::check_order(history, &replay, &mut verdict);
     brackets::check_clock(history, &replay, clocks, &mut verdict);
@@ -67,6 +69,7 @@ pub fn check_witness(
     if let Some(health) = &ends.health {
         punctual::check(history, &replay, health, &mut verdict);
     }
+    verdict.reached = replay.reached.0;
     verdict
 }
 

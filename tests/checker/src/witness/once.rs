@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::replay::{Replay, Seen, Want};
 use super::{broken, shown};
-use crate::history::{History, Record, Told};
+use crate::health::later;
+use crate::history::{History, Lost, Record, Told};
 use crate::verdict::{Check, Verdict};
 
 /// Requests that cannot be told apart.
@@ -80,6 +81,30 @@ pub(super) fn check_unknown(history: &History, replay: &Replay, verdict: &mut Ve
     for (alike, mut group) in groups {
         group.entries.sort_unstable();
         check_group(&alike, &group, history, replay, verdict);
+    }
+}
+
+/// W4 for those who were told that nobody knows: no node says of an operation that it is answered while
+/// its caller waits. A caller is told so 10 s after its window, and what is left of its operation then
+/// has no effect.
+pub(super) fn check_stale(history: &History, replay: &Replay, verdict: &mut Verdict) {
+    const UNKNOWN_AFTER_MS: u64 = 10_000;
+    for record in &history.records {
+        let given_up = later(record.invoked, record.window_ms() + UNKNOWN_AFTER_MS);
+        if record.way.lost != Some(Lost::Said) || record.returned >= given_up {
+            continue;
+        }
+        let stale = replay.operations_of(record).iter().find(|id| {
+            let seen = &replay.operations[id];
+            id.node == record.node && seen.is_stale && seen.is_of(record)
+        });
+        if let Some(operation) = stale {
+            let what = format!(
+                "{operation:?} is stale, and its caller waited for it: {}",
+                shown(record)
+            );
+            broken(verdict, Check::W4, what);
+        }
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn check(history: &History, replay: &Replay, health: &Health, verdict
         check_told(spell, distance, history, replay, health, verdict);
         check_left(spell, distance, history, replay, health, verdict);
         check_away(spell, distance, history, replay, health, verdict);
-        check_dropped(spell, distance, replay, health, verdict);
+        check_dropped(spell, distance, history, replay, verdict);
     }
 }
 
@@ -253,18 +253,18 @@ fn check_away(
 fn check_dropped(
     spell: &Healthy,
     distance: Distance,
+    history: &History,
     replay: &Replay,
-    health: &Health,
     verdict: &mut Verdict,
 ) {
-    let back_ms = distance.cluster_latest_ms(later(spell.quiet, health.answers_ms));
+    let back_ms = distance.cluster_latest_ms(spell.from);
     for (index, operation) in &replay.dropped {
         let place = usize::try_from(index - replay.first_index).unwrap_or(usize::MAX);
         // Of the same leader, so that its clock is the one that the spell tells of.
         let counts = place <= distance.last
             && replay.terms[place] == replay.terms[distance.first]
             && replay.now_ms[place] > back_ms;
-        if counts && is_of_this_boot(replay, *operation) {
+        if counts && is_waited_for(spell, history, replay, *operation) {
             let what = format!(
                 "entry {index} drops the place of {operation:?} at {} ms of cluster time, its node being back since \
                  {back_ms} ms at the latest",
@@ -273,6 +273,19 @@ fn check_dropped(
             broken(verdict, Check::T3, what);
         }
     }
+}
+
+/// Whether a caller that nothing has harmed waits for its answer, its node running all the while.
+fn is_waited_for(spell: &Healthy, history: &History, replay: &Replay, operation: OpId) -> bool {
+    let seen = replay.operations.get(&operation);
+    let is_it = |record: &&Record| {
+        record.node == operation.node
+            && record.returned > spell.from
+            && record.invoked >= spell.clear
+            && record.way.connected >= spell.clear
+            && seen.is_some_and(|seen| seen.is_of(record))
+    };
+    history.records.iter().any(|record| is_it(&record)) && is_of_this_boot(replay, operation)
 }
 
 /// Whether its node was not started anew since.

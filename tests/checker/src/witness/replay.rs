@@ -7,6 +7,7 @@ use evermind_lock::names::{Holder, Key, Resource};
 use evermind_lock::outcome::{Event, HeldReason, Outcome, Refusal};
 
 use super::answers::{Answers, Candidate};
+use super::reached::Reached;
 use crate::committed::Committed;
 use crate::history::{Ask, History, Record};
 use crate::spec::Model;
@@ -62,13 +63,13 @@ pub(super) struct Seen {
     pub(super) resource: Option<Resource>,
     /// Which record was answered by it.
     pub(super) claimed_by: Option<usize>,
-    /// Whether it ended, by the specification.
-    pub(super) ended: bool,
     /// Whether it took effect: granted, extended or released, and no repetition of what did.
     pub(super) took_effect: bool,
     /// Whether it was cut loose from its wait at any time.
     pub(super) left: bool,
-    /// When it ended, by cluster time.
+    /// It had no effect because its node had said that it is answered.
+    pub(super) is_stale: bool,
+    /// When it ended by the specification, by cluster time.
     pub(super) ended_ms: Option<u64>,
     /// When word of its caller's hang-up was in the log, by cluster time.
     pub(super) given_up_ms: Option<u64>,
@@ -123,9 +124,9 @@ impl Seen {
                 key: key.clone(),
             }),
             claimed_by: None,
-            ended: false,
             took_effect: false,
             left: false,
+            is_stale: false,
             ended_ms: None,
             given_up_ms: None,
             away: Vec::new(),
@@ -172,6 +173,7 @@ pub(super) struct Replay {
     pub(super) terms: Vec<u64>,
     /// What waits came to, in the order of the log.
     pub(super) endings: Vec<Ending>,
+    pub(super) reached: Reached,
     pub(super) model: Model,
 }
 
@@ -211,9 +213,13 @@ pub(super) fn run(history: &History, committed: &Committed, verdict: &mut Verdic
         note(&command, index, &mut replay, verdict);
         let operation = command.operation.map(|operation| operation.id);
         let action = command.action.clone();
+        replay.reached.action(&action);
         let step = replay.model.apply(entry.at, Some(command));
         replay.now_ms.push(replay.model.now_ms());
         let mut candidates = Vec::new();
+        if let Some(decision) = &step.decision {
+            replay.reached.outcome(&decision.outcome);
+        }
         if let (Some(operation), Some(decision)) = (operation, step.decision)
             && decision.log_index == index
         {
@@ -225,6 +231,7 @@ pub(super) fn run(history: &History, committed: &Committed, verdict: &mut Verdic
             });
         }
         for event in step.events {
+            replay.reached.event(&event);
             match event {
                 Event::WaitEnded {
                     operation, outcome, ..
@@ -323,10 +330,10 @@ fn end(replay: &mut Replay, operation: OpId, outcome: &Outcome, repeated: bool) 
     let now_ms = replay.model.now_ms();
     if let Some(seen) = replay.operations.get_mut(&operation)
         && *outcome != Outcome::Queued
-        && !seen.ended
+        && seen.ended_ms.is_none()
     {
-        seen.ended = true;
         seen.ended_ms = Some(now_ms);
+        seen.is_stale = *outcome == Outcome::Stale;
         seen.is_here(now_ms);
         let is_effect = matches!(
             outcome,

@@ -34,6 +34,8 @@ pub enum Kind {
     Stop,
     /// A machine is frozen, clocks and all.
     Freeze,
+    /// A machine sleeps: its clock since boot jumps, and its timers know nothing of that.
+    Suspend,
     /// A disk that takes seconds.
     Stall,
     /// A call of the disk fails.
@@ -54,7 +56,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Isolate,
         Self::OneWay,
         Self::Bridge,
@@ -66,6 +68,7 @@ impl Kind {
         Self::PowerCut,
         Self::Stop,
         Self::Freeze,
+        Self::Suspend,
         Self::Stall,
         Self::DiskError,
         Self::DiskFull,
@@ -159,6 +162,7 @@ impl Fault {
             Kind::PowerCut => Self::PowerCut(some_of(dice, one, &others)),
             Kind::Stop => Self::Pause(one, Pause::Process),
             Kind::Freeze => Self::Pause(one, Pause::Machine),
+            Kind::Suspend => Self::Pause(one, Pause::Suspended),
             Kind::Stall => Self::Stall(one, dice.pick(&[20, 300, 2_000])),
             Kind::DiskError => Self::DiskError(one, dice.between(0, 60)),
             Kind::DiskFull => Self::DiskFull(one, dice.between(0, 60)),

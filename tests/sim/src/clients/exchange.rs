@@ -6,6 +6,7 @@ use bytes::Bytes;
 use evermind_checker::history::{Ask, Lost, Moment, Record, Told, Way};
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -24,11 +25,23 @@ pub(super) struct Question {
     pub(super) uuid: String,
     pub(super) idempotency: Option<String>,
     pub(super) ask: Ask,
+    /// Asked with a key that the operator issued.
+    pub(super) tenant: bool,
+    /// Whether failures are to be told with status 200.
+    pub(super) soft: bool,
 }
 
+/// Statuses that `softFail` does not soften.
+const NEVER_SOFT: [u64; 5] = [401, 413, 415, 429, 504];
+
 impl Question {
-    fn request(&self) -> Request<Full<Bytes>> {
-        let (method, path, body) = match &self.ask {
+    /// A look has no body to say so in.
+    fn is_soft(&self) -> bool {
+        self.soft && self.ask != Ask::Look
+    }
+
+    fn request(&self, api_key: &str) -> Request<Full<Bytes>> {
+        let (method, path, mut body) = match &self.ask {
             Ask::Acquire {
                 lease_ms,
                 retry_attempts,
@@ -54,11 +67,14 @@ impl Question {
             ),
             Ask::Look => (Method::GET, format!("/v1/locks/{}", self.key), Value::Null),
         };
+        if self.is_soft() {
+            body["softFail"] = json!(true);
+        }
         let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "evermind")
-            .header(header::AUTHORIZATION, format!("Bearer {API_KEY}"))
+            .header(header::AUTHORIZATION, format!("Bearer {api_key}"))
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(name) = &self.idempotency {
             request = request.header("idempotency-key", name);
@@ -125,6 +141,7 @@ impl<'a> Exchange<'a> {
             uuid,
             idempotency,
             ask,
+            ..
         } = question.clone();
         trace!(
             self.clients.trace,
@@ -148,6 +165,45 @@ impl<'a> Exchange<'a> {
     }
 
     async fn exchange(&mut self, node: HostId, question: &Question) -> Option<(Told, Option<u64>)> {
+        let api_key = if question.tenant {
+            self.clients.issued.api_key()?
+        } else {
+            API_KEY.to_owned()
+        };
+        let response = self.send(node, question.request(&api_key)).await?;
+        let status = response.status().as_u16();
+        let log_index = log_index(&response);
+        let body = response.into_body().collect().await.ok()?.to_bytes();
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let status = if question.is_soft() {
+            softened(status, &body)
+        } else {
+            status
+        };
+        Some((Told::of(&question.ask, status, &body), log_index))
+    }
+
+    /// Any request, and what is answered.
+    pub(super) async fn call(
+        &mut self,
+        node: HostId,
+        request: Request<Full<Bytes>>,
+    ) -> Option<(u16, Value)> {
+        let response = self.send(node, request).await;
+        if response.is_none() {
+            self.open = None;
+        }
+        let response = response?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.ok()?.to_bytes();
+        Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+
+    async fn send(
+        &mut self,
+        node: HostId,
+        request: Request<Full<Bytes>>,
+    ) -> Option<Response<Incoming>> {
         if self.open.as_ref().is_none_or(|open| open.node != node) {
             self.open = None;
             let stream = self
@@ -170,12 +226,22 @@ impl<'a> Exchange<'a> {
         }
         let open = self.open.as_mut()?;
         open.sender.ready().await.ok()?;
-        let response = open.sender.send_request(question.request()).await.ok()?;
-        let status = response.status().as_u16();
-        let log_index = log_index(&response);
-        let body = response.into_body().collect().await.ok()?.to_bytes();
-        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Some((Told::of(&question.ask, status, &body), log_index))
+        open.sender.send_request(request).await.ok()
+    }
+}
+
+/// The status that a softened answer stands for. One that should have been softened and was not, or the
+/// other way round, is of no contract.
+fn softened(status: u16, body: &Value) -> u16 {
+    let Some(meant) = body["status"].as_u64() else {
+        return status;
+    };
+    let is_soft = status == 200 && !NEVER_SOFT.contains(&meant);
+    let is_hard = u64::from(status) == meant && NEVER_SOFT.contains(&meant);
+    if is_soft || is_hard {
+        u16::try_from(meant).unwrap_or(u16::MAX)
+    } else {
+        u16::MAX
     }
 }
 

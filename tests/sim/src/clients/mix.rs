@@ -14,6 +14,9 @@ use crate::node::NODES;
 /// Locks that everybody wants.
 const SHARED_KEYS: u64 = 3;
 
+/// How long a client waits for an answer, if it does not give up early: longer than any window.
+const PATIENCE: Duration = Duration::from_secs(17);
+
 /// How often a client asks again what was not answered.
 const TRIES_MAX: u32 = 6;
 
@@ -29,9 +32,11 @@ struct Client<'a> {
     kept: Option<Question>,
     /// An acquire that was made long ago: to be sent once more, as a network that delays would.
     old: Option<Question>,
+    /// It has a key that the operator issued, and may take back.
+    tenant: bool,
 }
 
-pub(super) async fn work(clients: &Clients, number: u64, dice: Dice) {
+pub(super) async fn work(clients: &Clients, number: u64, dice: Dice, tenant: bool) {
     let mut client = Client {
         clients,
         exchange: Exchange::new(clients, number),
@@ -41,6 +46,7 @@ pub(super) async fn work(clients: &Clients, number: u64, dice: Dice) {
         made: 0,
         kept: None,
         old: None,
+        tenant,
     };
     while !clients.is_over() {
         client.round().await;
@@ -58,6 +64,8 @@ pub(super) async fn look_on(clients: &Clients, number: u64, dice: Dice) {
             uuid: format!("onlooker-{number}"),
             idempotency: None,
             ask: Ask::Look,
+            tenant: false,
+            soft: false,
         };
         let told = exchange.ask(node, &look, Duration::from_secs(2)).await;
         if told == Told::Unknown || dice.chance(50) {
@@ -94,17 +102,26 @@ impl Client<'_> {
 
     fn question(&mut self, ask: Ask) -> Question {
         self.made += 1;
+        let whose = if self.tenant { "t-" } else { "" };
         let key = if self.dice.chance(650) {
-            format!("shared-{}", self.dice.between(1, SHARED_KEYS))
+            format!("{whose}shared-{}", self.dice.between(1, SHARED_KEYS))
         } else {
-            format!("own-{}", self.number)
+            format!("{whose}own-{}", self.number)
         };
         Question {
             key,
             uuid: format!("{}-{}", self.number, self.made),
             idempotency: self.idempotency(),
             ask,
+            tenant: self.tenant,
+            soft: self.dice.chance(150),
         }
+    }
+
+    /// A lock that nobody else wants.
+    fn own(&self, name: &str) -> String {
+        let whose = if self.tenant { "t-" } else { "" };
+        format!("{whose}{name}-{}", self.number)
     }
 
     fn idempotency(&mut self) -> Option<String> {
@@ -124,19 +141,24 @@ impl Client<'_> {
     fn acquire(&mut self) -> Question {
         let waits = self.dice.chance(700);
         let ask = Ask::Acquire {
-            lease_ms: self.dice.pick(&[300, 800, 2_000, 5_000]),
+            lease_ms: self
+                .dice
+                .pick(&[300, 800, 2_000, 5_000, 800, 2_000, 12_000]),
             retry_attempts: if waits {
                 u32::try_from(self.dice.between(1, 10)).expect("small")
             } else {
                 0
             },
-            retry_delay_ms: 400,
+            retry_delay_ms: self.dice.pick(&[400, 400, 400, 1_500]),
             fifo: self.dice.chance(600),
         };
         self.question(ask)
     }
 
     async fn round(&mut self) {
+        if self.tenant && self.clients.issued.api_key().is_none() {
+            return;
+        }
         if self.dice.chance(100) {
             self.node = self.dice.pick(&NODES);
         }
@@ -173,7 +195,7 @@ impl Client<'_> {
         let patience = if self.dice.chance(120) {
             Duration::from_millis(self.dice.between(20, 600))
         } else {
-            Duration::from_secs(8)
+            PATIENCE
         };
         match self.ask(&acquire, patience).await {
             Told::Granted { token, .. } => self.hold(&acquire, token).await,
@@ -196,7 +218,7 @@ impl Client<'_> {
                 retry_delay_ms: 0,
                 fifo: false,
             });
-            acquire.key = format!("kept-{}", self.number);
+            acquire.key = self.own("kept");
             if let Told::Granted { .. } = self.ask(&acquire, Duration::from_secs(6)).await {
                 self.kept = Some(acquire);
             }
@@ -215,7 +237,7 @@ impl Client<'_> {
             retry_delay_ms: 0,
             fifo: false,
         });
-        held.key = format!("left-{}", self.number);
+        held.key = self.own("left");
         let waits = Question {
             uuid: format!("{}-left", held.uuid),
             idempotency: self.idempotency(),
@@ -247,7 +269,7 @@ impl Client<'_> {
     async fn reuse_name(&mut self) {
         let mut first = self.acquire();
         first.idempotency = Some(format!("reused-{}-{}", self.number, self.made));
-        let told = self.ask(&first, Duration::from_secs(8)).await;
+        let told = self.ask(&first, PATIENCE).await;
         let mut second = self.acquire();
         second.idempotency.clone_from(&first.idempotency);
         second.ask = match second.ask {
@@ -264,7 +286,7 @@ impl Client<'_> {
             },
             other => other,
         };
-        self.ask(&second, Duration::from_secs(8)).await;
+        self.ask(&second, PATIENCE).await;
         if let Told::Granted { .. } = told {
             let release = self.same(&first, Ask::Release);
             self.ask(&release, Duration::from_secs(6)).await;
@@ -285,7 +307,7 @@ impl Client<'_> {
                 retry_delay_ms: 0,
                 fifo: false,
             });
-            acquire.key = format!("crowd-{}-{number}", self.number);
+            acquire.key = format!("{}-{number}", self.own("crowd"));
             if let Told::Granted { .. } = self.ask(&acquire, Duration::from_secs(2)).await {
                 taken.push(acquire);
             }

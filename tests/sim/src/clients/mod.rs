@@ -3,6 +3,7 @@
 
 mod exchange;
 mod mix;
+mod operator;
 mod store;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use evermind_checker::history::{Moment, Recorder};
 use tokio::time::Instant;
 
+pub use self::operator::Issued;
 pub use self::store::Stores;
 use crate::dice::Dice;
 use crate::net::Net;
@@ -26,6 +28,8 @@ pub struct Clients {
     pub recorder: Arc<Recorder>,
     /// What their locks guard.
     pub stores: Arc<Stores>,
+    /// What the operator has issued.
+    pub issued: Arc<Issued>,
     /// Their randomness.
     pub dice: Dice,
     /// Where their answers are traced.
@@ -54,6 +58,13 @@ impl Clients {
     pub fn start(&self, count: u64) {
         self.working.store(count, Ordering::Relaxed);
         let onlookers = self.dice.between(0, 2).min(count / 3);
+        // Callers with keys that the operator issues and takes back.
+        let tenants = self.dice.between(0, 2).min((count - onlookers) / 2);
+        if tenants > 0 {
+            let clients = self.clone();
+            let dice = self.dice.named("operator");
+            tokio::spawn(async move { operator::work(&clients, 0, dice).await });
+        }
         for number in 1..=count {
             let clients = self.clone();
             let dice = self.dice.named(&format!("client {number}"));
@@ -61,7 +72,7 @@ impl Clients {
                 if number <= onlookers {
                     mix::look_on(&clients, number, dice).await;
                 } else {
-                    mix::work(&clients, number, dice).await;
+                    mix::work(&clients, number, dice, number <= onlookers + tenants).await;
                 }
                 clients.working.fetch_sub(1, Ordering::Relaxed);
             });
