@@ -40,7 +40,8 @@ const MARK: &str = "this evermind was built with seeded bugs";
 pub(super) fn check(workspace: &Workspace) -> Result<usize> {
     let list = read(&workspace.root().join(LIST))?;
     ensure!(list.contains(MARK), "control: {LIST} has no {MARK:?}");
-    let listed = named(&tokens(&list));
+    let listed = listed(&tokens(&list));
+    ensure!(!listed.is_empty(), "control: {LIST} lists no bug");
     let mut hooked = BTreeSet::new();
     for home in SHIPPED {
         for file in rust_files(&workspace.root().join(home))? {
@@ -93,6 +94,19 @@ pub(crate) fn check_binary(workspace: &Workspace, binary: &Path) -> Result<()> {
     );
     ensure!(!has(MARK), "{} has the seeded bugs", binary.display());
     Ok(())
+}
+
+/// The bugs that the list has: `Name = "name": "what is wrong";`.
+fn listed(code: &[Token<'_>]) -> BTreeSet<String> {
+    let listed = code.windows(3).filter_map(|words| {
+        let [before, name, is] = words else {
+            return None;
+        };
+        let is_row = matches!(before.text, "{" | ";") && is.text == "=";
+        let is_variant = name.text.starts_with(char::is_uppercase);
+        (is_row && is_variant).then(|| name.text.to_owned())
+    });
+    listed.collect()
 }
 
 /// The bugs that the code names: `Mutant::Name`.
@@ -201,6 +215,10 @@ mod tests {
 
     #[test]
     fn another_cfg_hides_nothing() {
+        let list =
+            "mutants! { A = \"a\": \"x\"; /// In `b`.\n B = \"b\": \"y\"; } static C: D = 1;";
+        let found: Vec<String> = super::listed(&tokens(list)).into_iter().collect();
+        assert_eq!(found, ["A", "B"]);
         let source = "#[cfg(any(evermind_mutants, test))] mutant::pick(None);";
         assert!(left(source).contains(&"mutant"));
         let source = "if cfg!(evermind_mutants) { mutant::is(Mutant::A) }";
