@@ -8,7 +8,8 @@
 //! The checks are those of the checker: `M` mutual exclusion as holders believe it, `F1` one token
 //! for one uuid, `F2` tokens in real-time order, `Q` the order of the line, `L` linearizable reads,
 //! `X` a fenced store; against the committed log, `W0` nothing lost, `W1` real-time order, `W2`
-//! no early expiry, `W3` the specification replayed, `W4` once, `W5` equal replicas.
+//! no early expiry, `W3` the specification replayed, `W4` once, `W5` equal replicas. Where nothing is
+//! wrong, `T1` answered in time, `T2` and `T3` ends and grants told in time, `T5` hang-ups passed on.
 //!
 //! | bug | shows once | caught by |
 //! | --- | --- | --- |
@@ -34,6 +35,23 @@
 //! | `deposed-leader-read` | a read through a leader that was cut off less than 1.5 s ago, another having been elected | L W1 |
 //! | `over-lease-extended` | a lease is extended while an entry has not yet ended it | M W2 W3 |
 //! | `grant-to-over-wait` | a lock comes free while the first of its queue is over and not yet ended | W3 |
+//! | `read-joins-round` | two reads at one node, and a write answered elsewhere between them | L |
+//! | `grant-not-told` | every eighth wait that is granted | T1 T2 T3 |
+//! | `tenth-refused` | every tenth operation | T1 |
+//! | `forwarded-dropped` | every tenth operation at a follower | T1 |
+//! | `snapshot-settles-nothing` | a node is sent a snapshot while callers wait there | T1 |
+//! | `hang-up-not-passed-on` | a waiting caller hangs up | T5 |
+//! | `untold-grant-kept` | a caller hangs up just as it is granted | W3 W4 |
+//! | `ends-late` | a lease or a window ends while little is asked | T1 T2 T3 |
+//! | `pre-vote-granted` | a node does not hear its leader, and is heard | T1 |
+//! | `never-reattached` | a node stands still for between 1.6 and 2.6 s while callers wait there | T3 |
+//! | `all-below-answered` | two operations of one node come to the log in another order than they were sent | W4 |
+//! | `lease-told-whole` | an acquire comes again while its lease runs | M W3 |
+//! | `look-from-here` | a look at a follower that lags | L |
+//! | `window-one-short` | any wait | W0 W4 |
+//! | `not-owner-as-not-found` | an extend or a release with a uuid that does not hold the held lock | W3 |
+//! | `connection-ends-unsaid` | a request on a connection that had fifty | T1 |
+//! | `name-without-body` | an idempotency key comes with another request | W4 |
 
 use std::fmt;
 use std::hint::black_box;
