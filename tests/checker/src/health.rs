@@ -61,6 +61,17 @@ impl Health {
         }
     }
 
+    /// The same for real runs, all processes of which share one machine: what the contract says, and a
+    /// second for what the machine itself takes.
+    pub fn on_real_machines(spells: Vec<Healthy>) -> Self {
+        Self {
+            answers_ms: 1_000,
+            tells_ms: 1_050,
+            leaves_ms: 2_000,
+            ..Self::new(spells, 10, 1_000)
+        }
+    }
+
     /// How late somebody may be told, where so much was over before.
     pub fn tells_within_ms(&self, overdue: u64) -> u64 {
         self.tells_ms + PIECE_EVERY_MS * overdue.div_ceil(self.ends_at_once)

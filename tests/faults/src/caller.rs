@@ -153,6 +153,7 @@ impl<'a> Caller<'a> {
                 self.load.failed(what);
                 return None;
             }
+            self.load.retry();
             self.move_on();
             thread::sleep(PAUSE);
         }

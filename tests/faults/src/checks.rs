@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use evermind_checker::committed::{Committed, NodeLog};
+use evermind_checker::health::check_health;
 use evermind_checker::history::History;
 use evermind_checker::stored::StoredNode;
 use evermind_checker::witness::{Ends, check_witness};
@@ -47,6 +48,8 @@ pub(crate) fn check(
     let mut verdict = match witness {
         Some(Ok((committed, mut ends))) => {
             ends.live = load.watch.views();
+            // Where clocks run at rates of their own, cluster time does not go with the clients'.
+            ends.health = (setup.rate_per_mille == 0).then(|| load.calm.health());
             let mut verdict = check_witness(history, &committed, clocks, &ends);
             ambiguous = Some(verdict.ambiguous);
             // The order of the line is the witness's: only the log knows who was passed over because
@@ -74,6 +77,11 @@ pub(crate) fn check(
         None => check_direct(history, clocks, None),
     };
     verdict.merge(search(history, clocks, WINDOWS));
+    if setup.expect != Expect::Loss {
+        check_health(history, &load.calm.health(), &mut verdict);
+        let unserved = load.calm.unserved(history, setup.clients);
+        verdict.violations.extend(unserved);
+    }
     // A look without an answer leaves nothing to resolve.
     verdict.ambiguous = ambiguous.unwrap_or(verdict.ambiguous);
     verdict

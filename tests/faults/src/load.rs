@@ -6,6 +6,7 @@ use std::thread;
 
 use evermind_checker::history::Recorder;
 
+use crate::calm::Calm;
 use crate::cluster::Cluster;
 use crate::store::Stores;
 use crate::time::Timeline;
@@ -21,6 +22,9 @@ pub(crate) struct Load {
     pub(crate) watch: Watch,
     stop: AtomicBool,
     answered: AtomicU64,
+    /// Requests that were sent again because the answer before was none.
+    retries: AtomicU64,
+    pub(crate) calm: Calm,
     failures: Mutex<Vec<String>>,
 }
 
@@ -33,6 +37,8 @@ impl Load {
             watch: Watch::default(),
             stop: AtomicBool::new(false),
             answered: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            calm: Calm::default(),
             failures: Mutex::default(),
         }
     }
@@ -44,6 +50,15 @@ impl Load {
 
     pub(crate) fn count(&self) {
         self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request is sent again.
+    pub(crate) fn retry(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -3,6 +3,7 @@
 
 mod archive;
 mod caller;
+mod calm;
 mod checks;
 mod cleanup;
 mod cluster;

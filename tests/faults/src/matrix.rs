@@ -31,7 +31,7 @@ pub(crate) const ROWS: &[Row] = &[
         number: 1,
         fault: "none",
         setup: Setup {
-            expect: Expect::NoFailure,
+            expect: Expect::NoRetry,
             ..USUAL
         },
         inject: kill::nothing,

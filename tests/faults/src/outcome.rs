@@ -33,6 +33,10 @@ pub(crate) struct Outcome {
     pub(crate) windows: u64,
     /// Views of running nodes' tables.
     pub(crate) live_views: u64,
+    /// Requests that were sent again.
+    pub(crate) retries: u64,
+    /// How long nothing was wrong, so that everything had to be in time.
+    pub(crate) calm_ms: u64,
     pub(crate) violations: usize,
     pub(crate) undecided: usize,
     /// The longest time without a certain answer to anybody.
@@ -67,6 +71,8 @@ impl Outcome {
         self.without_effect += other.without_effect;
         self.windows += other.windows;
         self.live_views += other.live_views;
+        self.retries += other.retries;
+        self.calm_ms += other.calm_ms;
         self.violations += other.violations;
         self.undecided += other.undecided;
         self.longest_gap_ms = self.longest_gap_ms.max(other.longest_gap_ms);

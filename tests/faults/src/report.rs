@@ -116,7 +116,8 @@ fn claim(outcomes: &[Outcome]) -> String {
         .count();
     format!(
         "{} faults with observed effect ({} classes), {} operations checked ({} ambiguous: by the log \
-         {} of them took effect, {} did not), {} violations, {} undecided; {failed} of {} runs failed; {controls} negative \
+         {} of them took effect, {} did not), {} violations, {} undecided; {} requests were sent again; \
+         {} s without a fault, in which everything had to be in time; {failed} of {} runs failed; {controls} negative \
          controls failed as they must\n",
         sum(|o| if o.row == 1 { 0 } else { o.observed }),
         classes.iter().filter(|row| **row != 1).count(),
@@ -126,6 +127,8 @@ fn claim(outcomes: &[Outcome]) -> String {
         sum(|o| o.without_effect),
         sum(|o| o.violations as u64),
         sum(|o| o.undecided as u64),
+        sum(|o| o.retries),
+        sum(|o| o.calm_ms) / 1_000,
         counted.len(),
     )
 }
@@ -205,6 +208,8 @@ mod tests {
             without_effect: 0,
             windows: 0,
             live_views: 0,
+            retries: 0,
+            calm_ms: 0,
             violations: 0,
             undecided: 0,
             longest_gap_ms: 5,

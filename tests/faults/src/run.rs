@@ -80,10 +80,20 @@ fn tell(row: &Row, seconds: u64, cluster: &Cluster, load: &Load, seed: u64) -> S
     let mut why = Vec::new();
     let served_after = attempt(&mut why, || {
         load.run(cluster, row.setup.clients, || {
+            let calm = row.setup.expect == Expect::NoRetry;
             scene.work();
+            if calm {
+                load.calm.begins(&load.timeline);
+            }
             (row.inject)(&scene);
+            load.calm.ends(&load.timeline);
+            let mended = load.timeline.now();
             let served_after = scene.heal();
             scene.work();
+            if row.setup.expect != Expect::Loss {
+                load.calm.watch_healed(mended, &load.timeline);
+            }
+            load.calm.ends(&load.timeline);
             served_after
         })
     });
@@ -107,7 +117,14 @@ fn tell(row: &Row, seconds: u64, cluster: &Cluster, load: &Load, seed: u64) -> S
         }
     }
     let failures = load.failures();
-    if row.setup.expect == Expect::NoFailure && !failures.is_empty() {
+    let may_fail = !matches!(row.setup.expect, Expect::NoFailure | Expect::NoRetry);
+    if row.setup.expect == Expect::NoRetry && load.retries() > 0 {
+        why.push(format!(
+            "{} requests were sent again, and nothing was wrong",
+            load.retries()
+        ));
+    }
+    if !may_fail && !failures.is_empty() {
         why.push(format!(
             "{} operations failed: {}",
             failures.len(),
@@ -210,6 +227,8 @@ fn judge(
         without_effect: verdict.without_effect,
         windows: verdict.windows,
         live_views: verdict.live_views,
+        retries: load.retries(),
+        calm_ms: load.calm.lasted_ms(),
         violations: verdict.violations.len(),
         undecided: verdict.undecided.len(),
         longest_gap_ms: load.recorder.with(|history| longest_gap_ms(history)),

@@ -32,6 +32,8 @@ pub(crate) enum Expect {
     NoViolation,
     /// No operation fails that followed the contract.
     NoFailure,
+    /// The same, and nothing is wrong at all: none is asked twice.
+    NoRetry,
     /// The negative control: something acknowledged is lost, and that is found.
     Loss,
 }

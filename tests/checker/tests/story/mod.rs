@@ -77,6 +77,10 @@ impl Story {
         self.now_ms += ms;
     }
 
+    pub(crate) fn wait_until(&mut self, ms: u64) {
+        self.now_ms = ms;
+    }
+
     /// The next index.
     pub(crate) fn next(&self) -> u64 {
         self.entries.len() as u64
