@@ -19,9 +19,8 @@ use crate::scene::Scene;
 const SLOW_CONNECTIONS: usize = 5_000;
 /// How much longer honest callers may wait under abuse.
 const P99_RATIO_MAX: f64 = 2.0;
-/// Against 5,000 connections on two cores shared with the clients, this is what the ratio means
-/// nothing below.
-const P99_FLOOR: Duration = Duration::from_millis(100);
+/// Below this the ratio means nothing: 5,000 connections and the clients share two cores with the nodes.
+const P99_FLOOR: Duration = Duration::from_millis(25);
 const RSS_GROWTH_MIB_MAX: u64 = 512;
 
 /// What no decent client sends. Where it is HTTP it is refused with a 4xx; where it is not, the

@@ -13,6 +13,9 @@ use crate::scene::Scene;
 /// Long enough to open what there is; a node that refuses says so within a second.
 const REFUSES_WITHIN: Duration = Duration::from_secs(15);
 
+/// Places in one segment, one after the other.
+const FLIPS_EACH: usize = 3;
+
 /// One bit of the log flips: refused. One of a snapshot, or of the checkpoint: repaired.
 pub(crate) fn flips(scene: &Scene<'_>) {
     let cluster = scene.cluster;
@@ -24,12 +27,14 @@ pub(crate) fn flips(scene: &Scene<'_>) {
         let data = cluster.node(victim).data_dir.clone();
         cluster.kill(victim);
         let segment = last_segment(&data.join("log"));
-        // Somewhere in what is written, but not in the last batch, which a crash may have torn.
-        let at = written_bytes(&segment) / 2;
-        let bit = flip(&segment, at, scene.below(8));
-        scene.inject();
-        refuses(scene, victim, "damaged");
-        unflip(&segment, at, bit);
+        // Anywhere in what is written, but not in the last batch, which a crash may have torn.
+        for _ in 0..FLIPS_EACH {
+            let at = scene.below(written_bytes(&segment) / 2);
+            let bit = flip(&segment, at, scene.below(8));
+            scene.inject();
+            refuses(scene, victim, "damaged");
+            unflip(&segment, at, bit);
+        }
         cluster.restart(victim);
 
         scene.work();

@@ -66,8 +66,9 @@ pub(crate) fn starved(scene: &Scene<'_>) {
                 let mut stops = 0;
                 while Instant::now() < ends {
                     cluster.pause(victim);
-                    stops += 1;
                     scene.spell(95);
+                    // What the kernel says of it, and not that a signal was sent.
+                    stops += u64::from(cluster.node(victim).is_stopped());
                     cluster.resume(victim);
                     scene.spell(5);
                 }
