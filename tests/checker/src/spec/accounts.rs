@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use evermind_lock::command::{CreateLicence, KeyHash, KeyId, LicenceId};
 use evermind_lock::licence::Period;
-use evermind_lock::limits::{
-    ALLOWANCE_MAX, API_KEYS_MAX, API_KEYS_PER_LICENCE_MAX, DELETED_KEYS_REMEMBERED, LICENCES_MAX,
-};
 use evermind_lock::names::IdentityId;
 use evermind_lock::outcome::{CutOff, Limit, Outcome, Refusal};
 
+use super::numbers::{
+    ALLOWANCE_MAX, API_KEYS_MAX, API_KEYS_PER_LICENCE_MAX, DELETED_KEYS_REMEMBERED, LICENCES_MAX,
+};
 use super::{Model, calendar, no};
 
 #[derive(Debug, Clone, Copy)]

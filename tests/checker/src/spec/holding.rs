@@ -1,15 +1,15 @@
 //! Taking a lock, and handing it over.
 
 use evermind_lock::command::{Acquire, KeyId, OpId, Resume};
-use evermind_lock::limits::{
-    LEASE_MS_MAX, LOCKS_MAX, LOCKS_PER_IDENTITY_MAX, RETRY_ATTEMPTS_MAX, WAITERS_PER_IDENTITY_MAX,
-    WAITERS_PER_RESOURCE_MAX, WINDOW_MS_MAX,
-};
 use evermind_lock::names::{Holder, IdempotencyKey, Resource};
 use evermind_lock::outcome::{Current, Event, Granted, HeldReason, Limit, Outcome, Refusal};
 
 use super::accounts::Caller;
 use super::line::{Request, Wait, acquire_name};
+use super::numbers::{
+    LEASE_MS_MAX, LOCKS_MAX, LOCKS_PER_IDENTITY_MAX, RETRY_ATTEMPTS_MAX, WAITERS_PER_IDENTITY_MAX,
+    WAITERS_PER_RESOURCE_MAX, WINDOW_MS_MAX,
+};
 use super::once::{Endpoint, Fresh, Meaning, NamedState};
 use super::{Model, no};
 

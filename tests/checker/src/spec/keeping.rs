@@ -1,10 +1,10 @@
 //! Keeping a lock, and giving it back.
 
 use evermind_lock::command::{Extend, Idempotency, KeyId, Release};
-use evermind_lock::limits::LEASE_MS_MAX;
 use evermind_lock::names::{Holder, Key, Resource};
 use evermind_lock::outcome::{HeldReason, Outcome, Refusal};
 
+use super::numbers::LEASE_MS_MAX;
 use super::once::{Endpoint, Fresh, Meaning, NamedState};
 use super::{Model, no};
 

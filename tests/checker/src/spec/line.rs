@@ -1,13 +1,11 @@
 //! Standing in line.
 
 use evermind_lock::command::{Attachment, KeyId, LicenceId, OpId};
-use evermind_lock::limits::{
-    ATTACHMENTS_PER_WAITER_MAX, DETACHED_MS, IDEMPOTENCY_KEYS_PER_WAITER_MAX,
-};
 use evermind_lock::names::{Holder, IdempotencyKey, Resource};
 use evermind_lock::outcome::{CutOff, Event, HeldReason, Limit, Outcome, Refusal};
 
 use super::holding::{Asked, Terms};
+use super::numbers::{ATTACHMENTS_PER_WAITER_MAX, DETACHED_MS, IDEMPOTENCY_KEYS_PER_WAITER_MAX};
 use super::once::{Endpoint, Name, NamedState};
 use super::{Kind, Model, Subject, no};
 

@@ -9,6 +9,7 @@ mod calendar;
 mod holding;
 mod keeping;
 mod line;
+mod numbers;
 mod once;
 mod over;
 mod views;
@@ -16,7 +17,6 @@ mod views;
 use std::collections::{BTreeMap, BTreeSet};
 
 use evermind_lock::command::{Action, Command, KeyHash, KeyId, LicenceId, NodeId, OpId};
-use evermind_lock::limits::MEMBERS_MAX;
 use evermind_lock::names::{Holder, IdentityId, Resource};
 use evermind_lock::outcome::{CutOff, Decision, Event, Limit, Outcome, Refusal};
 use evermind_lock::table::EntryContext;
@@ -24,6 +24,7 @@ use evermind_lock::table::EntryContext;
 use accounts::{Key, Licence};
 use holding::Grant;
 use line::Wait;
+use numbers::MEMBERS_MAX;
 use once::{Name, Named, Server};
 use over::{Follows, Pieces};
 

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evermind_lock::command::{Idempotency, OpId, Operation};
-use evermind_lock::limits::{
-    IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_MS, MEMBERS_MAX, OPEN_OPERATIONS_MAX, SESSION_STEP_MAX,
-};
 use evermind_lock::names::{Holder, IdempotencyKey, IdentityId, Resource};
 use evermind_lock::outcome::{Decision, Limit, Outcome, Refusal};
 
 use super::accounts::Caller;
+use super::numbers::{
+    IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_MS, MEMBERS_MAX, OPEN_OPERATIONS_MAX, SESSION_STEP_MAX,
+};
 use super::{Kind, Model, Subject, no};
 
 /// What one server said in its newest boot.

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use evermind_lock::command::{KeyId, NodeId, OpId};
-use evermind_lock::limits::DETACHED_MS;
 use evermind_lock::names::{Holder, Key, Resource};
 use evermind_lock::outcome::{Event, HeldReason};
 
 use super::line::Request;
+use super::numbers::DETACHED_MS;
 use super::{Kind, Model, Subject};
 
 /// What one entry ends, grants and detaches at most.
