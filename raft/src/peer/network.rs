@@ -33,8 +33,9 @@ use super::wire_append::append_body;
 
 /// openraft waits this long before it tries an unreachable peer again, at first.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-/// And this long at last.
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// And this long at last. openraft begins to wait before the answer to the request before is there, so a
+/// peer that is back gets its second request this much later: its callers wait for that.
+const BACKOFF_MAX: Duration = Duration::from_millis(100);
 
 /// Makes the networks that openraft asks for; `S` is what its snapshots are read from.
 pub struct PeerNetworkFactory<S> {
