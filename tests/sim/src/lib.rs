@@ -20,6 +20,7 @@ pub mod invariants;
 pub mod live;
 pub mod net;
 pub mod node;
+pub mod office;
 pub mod run;
 pub mod spells;
 pub mod trace;

@@ -10,6 +10,7 @@ use crate::invariants::{self, Invariant, Look};
 use crate::live::Live;
 use crate::net::Effects;
 use crate::node::NODES;
+use crate::office::Office;
 use crate::spells::Spells;
 use crate::trace::Trace;
 use crate::verdict::{self, Outcome};
@@ -77,6 +78,7 @@ struct Run {
     invariants: Vec<Box<dyn Invariant>>,
     live: Live,
     spells: Spells,
+    office: Office,
     healed_at_us: Option<u64>,
     stay_us: u64,
     trouble_us: u64,
@@ -96,6 +98,7 @@ pub fn seed(seed: u64, trace: &Trace) -> Report {
         invariants: invariants::all(),
         live: Live::default(),
         spells: Spells::default(),
+        office: Office::default(),
         healed_at_us: None,
         stay_us: dice.named("stay").pick(&STAY_US),
         trouble_us: if dice.named("long").chance(LONG_PER_MILLE) {
@@ -213,6 +216,7 @@ impl Run {
         if !self.world.now_us().is_multiple_of(LOOK_EVERY_US) {
             return Ok(());
         }
+        self.office.look(&self.world, &self.chaos)?;
         let look = self.look_now();
         for invariant in &mut self.invariants {
             invariant

@@ -211,6 +211,25 @@ impl Fault {
         }
     }
 
+    /// Whether it can keep two nodes from hearing each other, or change who leads.
+    pub(super) fn harms_pair(&self, a: HostId, b: HostId) -> bool {
+        let is_between = |from: HostId, to: HostId| (from, to) == (a, b) || (from, to) == (b, a);
+        match self {
+            Self::Cut(links) => links.iter().any(|(from, to)| is_between(*from, *to)),
+            Self::Flapping(from, to, _) => is_between(*from, *to),
+            Self::Loss(_) | Self::Delay(_) | Self::Transfer(_) => true,
+            Self::Kill(ids) | Self::PowerCut(ids) => ids.contains(&a) || ids.contains(&b),
+            Self::Pause(id, _)
+            | Self::Stall(id, _)
+            | Self::DiskError(id, _)
+            | Self::DiskFull(id, _)
+            | Self::PowerCutInCall(id, _)
+            | Self::Rot(id)
+            | Self::Rate(id, _) => *id == a || *id == b,
+            Self::Date(..) => false,
+        }
+    }
+
     /// Whether there is a process for it to harm.
     pub(super) fn finds_something(&self, world: &World) -> bool {
         self.process_of().is_none_or(|ids| {

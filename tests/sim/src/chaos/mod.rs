@@ -175,6 +175,24 @@ impl Chaos {
         cut || world.places.values().any(is_down)
     }
 
+    /// Whether something is wrong with one of two nodes, or with what is between them.
+    pub fn harms_pair(&self, world: &World, a: HostId, b: HostId) -> bool {
+        let by_fault = self
+            .under_way
+            .iter()
+            .any(|(_, fault)| fault.harms_pair(a, b));
+        let is_well = |id: HostId| {
+            let place = &world.places[&id];
+            let seen = place.process.seen();
+            let runs = place.host.is_running() && !place.host.is_paused();
+            runs && seen.ended.is_none()
+                && seen.node.is_some()
+                && !self.cuts.contains_key(&id)
+                && !place.disk.now().is_about_to_fail()
+        };
+        by_fault || !is_well(a) || !is_well(b)
+    }
+
     /// Everything is mended at once.
     pub fn heal(&mut self, world: &mut World) {
         self.observed.look(self.refused, world);
