@@ -43,7 +43,7 @@
 //! | `hang-up-not-passed-on` | a waiting caller hangs up | T5 |
 //! | `untold-grant-kept` | a caller hangs up just as it is granted | W3 W4 |
 //! | `ends-late` | a lease or a window ends while little is asked | T1 T2 T3 |
-//! | `pre-vote-granted` | a node does not hear its leader, and is heard | T1 |
+//! | `pre-vote-granted` | a node does not hear its leader, and is heard | a term without a reason |
 //! | `never-reattached` | a node stands still for between 1.6 and 2.6 s while callers wait there | T3 |
 //! | `all-below-answered` | two operations of one node come to the log in another order than they were sent | W4 |
 //! | `lease-told-whole` | an acquire comes again while its lease runs | M W3 |
