@@ -176,10 +176,11 @@ fn goes_on(cluster: &TestCluster, leader: u64, key: &str, waiter: thread::JoinHa
     assert_eq!(cluster.client(leader).release(key, "holder").status, 200);
     let granted = waiter.join().unwrap();
     assert_eq!(granted.status, 200, "{granted}");
-    // As if it had never been interrupted: a poll each 500 ms, and the first.
+    // As if it had never been interrupted: a poll each 500 ms, and the first. It stood still for 7 s, of
+    // which cluster time misses those without a leader.
     let attempts = granted.number("lockAcquisitionAttempts");
-    assert!((15..=60).contains(&attempts), "{granted}");
-    assert!(granted.number("waited") >= 7_000, "{granted}");
+    assert!((12..=60).contains(&attempts), "{granted}");
+    assert!(granted.number("waited") >= 5_500, "{granted}");
 }
 
 /// What carries time into the log each second must not count as the proposal of the next end.
