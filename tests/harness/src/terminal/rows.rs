@@ -508,6 +508,6 @@ pub(super) const ROWS: &[Row] = &[
     ),
     script(
         "orphans are no zombies",
-        "start $RUN sh -c 'i=0; while [ $i -lt 20 ]; do (true & ); i=$((i+1)); done; echo $$ >pid; . ./lib.sh; ready go'; ready pid; sleep 0.3; n=0; for p in $(ps -e -o pid=,ppid=,stat= | awk '$3 ~ /^Z/ {print $2}'); do [ \"$(readlink /proc/$p/cwd)\" = \"$PWD\" ] && n=$((n+1)); done; say zombies=$n; echo 1 >go; wait $run; say rc=$?",
+        "start $RUN sh -c 'i=0; while [ $i -lt 20 ]; do (true & ); i=$((i+1)); done; echo $$ >pid; . ./lib.sh; ready go'; ready pid; t=0; while n=0; for p in $(ps -e -o pid=,ppid=,stat= | awk '$3 ~ /^Z/ {print $2}'); do [ \"$(readlink /proc/$p/cwd)\" = \"$PWD\" ] && n=$((n+1)); done; [ $n -gt 0 ] && [ $t -lt 50 ]; do t=$((t+1)); sleep 0.1; done; say zombies=$n; echo 1 >go; wait $run; say rc=$?",
     ),
 ];
